@@ -1,1 +1,24 @@
-fn main(){}
+//! The one binary: parses its arguments, starts telemetry, and becomes one of the roles.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use skein::cli::{Cli, Command};
+use skein::{controller, ctl, gateway, sidecar, telemetry};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(problem) = telemetry::logs::init(cli.log_format, &cli.log) {
+        eprintln!("skein: {problem}");
+        return ExitCode::from(2);
+    }
+    match cli.command {
+        Command::Controller(args) => controller::main(args),
+        Command::Sidecar(args) => sidecar::main(args),
+        Command::Gateway(args) => gateway::main(args),
+        Command::Status(args) => ctl::status(args),
+        Command::Submit(args) => ctl::submit(args),
+        Command::Crds => ctl::crds(),
+        Command::Version(args) => ctl::version(args),
+    }
+}

@@ -1,0 +1,47 @@
+//! What the derived schemas need to become good CRDs: a pod template that fits, list types, and
+//! bounds for numbers.
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use schemars::{JsonSchema as _, Schema, SchemaGenerator};
+
+/// The schema of a pod template, without its descriptions.
+///
+/// A CRD above 262,144 bytes cannot be applied client-side (the whole object is copied into an
+/// annotation), and the descriptions inside the template are most of it.
+pub(super) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = PodTemplateSpec::json_schema(generator);
+    strip_descriptions(&mut schema);
+    schema
+}
+
+fn strip_descriptions(schema: &mut Schema) {
+    schema.remove("description");
+    schemars::transform::transform_subschemas(&mut strip_descriptions, schema);
+}
+
+/// Gives every list a list type, as server-side apply wants it (a list without one is atomic, and says
+/// so here), and takes `nullable` away: an absent field is absent, never null.
+pub(super) fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
+            tidy(schema);
+        }
+    }
+    crd
+}
+
+fn tidy(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    if schema.type_.as_deref() == Some("array") && schema.x_kubernetes_list_type.is_none() {
+        schema.x_kubernetes_list_type = Some("atomic".to_owned());
+    }
+    for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
+        tidy(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = schema.items.as_mut() {
+        tidy(items);
+    }
+}

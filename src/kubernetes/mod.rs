@@ -1,0 +1,1 @@
+//! Effects on the API server that any controller needs.

@@ -1,0 +1,1 @@
+//! Decisions about failure: pure functions and state machines; time and randomness are arguments.

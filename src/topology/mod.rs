@@ -1,0 +1,20 @@
+//! The topology compiler: from the members of a team to the edges between its pools, and from the
+//! edges to the programs that the bus, the sidecars and the gateway enforce.
+//!
+//! Pure: no client, no clock, no randomness. The same input gives the same output, byte for byte.
+//!
+//! ```text
+//!  TopologySpec ──check──► problems (the YAML is wrong)
+//!       │
+//!       └──edges──► who may send to whom, and why
+//!                     │
+//!  facts of the pools ┴──program──► one PoolProgram a pool, one TeamProgram for the gateway
+//! ```
+
+pub mod check;
+pub mod edges;
+pub mod program;
+
+pub use check::{Problem, check};
+pub use edges::{Edge, Relation, edges};
+pub use program::{PoolFacts, PoolProgram, Route, TeamProgram, program};
