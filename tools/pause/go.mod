@@ -1,0 +1,3 @@
+module skein.dev/tools/pause
+
+go 1.26.0
