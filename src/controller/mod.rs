@@ -1,5 +1,7 @@
 //! The role `controller`.
 
+pub mod roster;
+
 use std::process::ExitCode;
 
 use crate::cli::ControllerArgs;

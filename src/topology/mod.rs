@@ -13,6 +13,7 @@
 
 pub mod check;
 pub mod edges;
+pub mod membership;
 pub mod program;
 
 pub use check::{Problem, check};
