@@ -18,4 +18,4 @@ pub mod program;
 
 pub use check::{Problem, check};
 pub use edges::{Edge, Relation, edges};
-pub use program::{PoolFacts, PoolProgram, Route, TeamProgram, program};
+pub use program::{Hearing, PoolFacts, PoolProgram, Route, TeamProgram, program};

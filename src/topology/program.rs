@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::edges::{Edge, Relation};
+use crate::api::agent_pool::{AgentPoolSpec, HealthSpec, OperatingMode};
 
 /// What the compiler must know of a pool that exists and belongs to the topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,47 @@ pub struct PoolFacts {
     pub suspended: bool,
     /// How often a task is given to an agent before it is dead.
     pub max_deliveries: u32,
+    /// How its agents are heard.
+    pub hearing: Hearing,
+}
+
+impl PoolFacts {
+    /// What the compiler must know of a pool, from its spec.
+    #[must_use]
+    pub fn of(spec: &AgentPoolSpec) -> Self {
+        Self {
+            capabilities: spec.capabilities.clone(),
+            suspended: spec.operating_mode == OperatingMode::Suspended,
+            max_deliveries: positive(spec.queue.max_deliveries),
+            hearing: Hearing {
+                heartbeat_seconds: positive(spec.health.heartbeat_seconds),
+                stale_seconds: positive(spec.health.stale_seconds),
+            },
+        }
+    }
+}
+
+/// How the agents of a pool are heard, which whoever judges their silence must know: a pool that
+/// speaks once in five minutes has not fallen silent after ten seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hearing {
+    /// The time between two heartbeats.
+    pub heartbeat_seconds: u32,
+    /// How long an agent may be silent before it counts as lost.
+    pub stale_seconds: u32,
+}
+
+impl Default for Hearing {
+    fn default() -> Self {
+        let health = HealthSpec::default();
+        Self { heartbeat_seconds: positive(health.heartbeat_seconds), stale_seconds: positive(health.stale_seconds) }
+    }
+}
+
+/// A number of the API as a count; the API server lets nothing below one through.
+fn positive(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(1).max(1)
 }
 
 /// What the sidecars of one pool must know.
@@ -50,6 +92,9 @@ pub struct Route {
     /// Whether that pool takes no work for now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
+    /// How its agents are heard.
+    #[serde(default)]
+    pub hearing: Hearing,
 }
 
 /// What the gateway must know of one topology.
@@ -81,6 +126,7 @@ pub fn program(topology: &str, edges: &[Edge], all: &BTreeMap<String, PoolFacts>
             relation,
             capabilities: facts.capabilities.clone(),
             suspended: facts.suspended,
+            hearing: facts.hearing,
         })
     };
     let mut pools: BTreeMap<String, PoolProgram> = all
@@ -120,7 +166,12 @@ mod tests {
     }
 
     fn facts(names: &[&str]) -> BTreeMap<String, PoolFacts> {
-        names.iter().map(|name| ((*name).to_owned(), PoolFacts { capabilities: vec![], suspended: false, max_deliveries: 3 })).collect()
+        names
+            .iter()
+            .map(|name| {
+                ((*name).to_owned(), PoolFacts { capabilities: vec![], suspended: false, max_deliveries: 3, hearing: Hearing::default() })
+            })
+            .collect()
     }
 
     #[test]
