@@ -1,1 +1,4 @@
 //! The client of the broker.
+
+pub mod journal;
+pub mod trim;
