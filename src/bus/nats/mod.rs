@@ -1,4 +1,31 @@
-//! The client of the broker.
+//! The client of the broker: everything that Skein says to NATS, and nothing else says anything to it.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | [`connection`] | one connection that never gives up |
+//! | [`error`] | what can go wrong, one sentence each |
+//! | [`publish`] | tasks, results and dead letters; only the broker's acknowledgement is success |
+//! | [`consumer`] | pulls tasks one by one, and says what became of them |
+//! | [`results`] | waits for outcomes, and finds old ones |
+//! | [`programs`] | what the controller wants sidecars and gateway to know |
+//! | [`journal`] | what streams, consumers and the bucket must look like; pure |
+//! | [`trim`] | what a journal may forget; pure |
+//!
+//! Every call that waits for the broker has a deadline, and fails at once while the connection is
+//! known to be away.
 
+pub mod connection;
+pub mod consumer;
+mod direct;
+pub mod error;
 pub mod journal;
+pub mod programs;
+pub mod publish;
+pub mod results;
 pub mod trim;
+
+pub use connection::Bus;
+pub use consumer::{Delivery, Puller};
+pub use error::BusError;
+pub use publish::Published;
+pub use results::{Results, Waiting};

@@ -1,0 +1,243 @@
+//! Pulls tasks out of a pool's queue, one at a time.
+//!
+//! Every pull is a request of its own with a short life, and is given up a little after the broker
+//! should have answered it: a delivery that stalls is replaced by the next pull. A task that comes when
+//! nobody waits for it any more goes back at once.
+
+use std::time::{Duration, Instant};
+
+use async_nats::connection::State;
+use async_nats::jetstream::message::Message as Stored;
+use async_nats::{Message, Subject, Subscriber};
+use futures::{FutureExt as _, StreamExt as _};
+
+use super::connection::Bus;
+use super::direct::text;
+use super::error::{BusError, PATIENCE};
+use crate::bus::envelope::{Malformed, Task, header};
+use crate::bus::subjects::Team;
+
+/// How much later than the broker a pull gives up.
+const GRACE: Duration = Duration::from_secs(2);
+/// A task that may have waited unseen for longer than this goes back: its lease may have run out.
+const FRESH: Duration = Duration::from_secs(8);
+
+/// One place at which an agent can take a task.
+pub struct Puller {
+    bus: Bus,
+    team: Team,
+    pool: String,
+    inbox: String,
+    arrivals: Subscriber,
+    pulls: u64,
+    open: Option<Open>,
+}
+
+/// A pull that the broker has not answered.
+struct Open {
+    reply: String,
+    since: Instant,
+    until: Instant,
+    connection: u64,
+}
+
+/// A task that this process holds.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The task; an error when the message is none.
+    pub task: Result<Task, Malformed>,
+    /// How often it has been delivered, this time included.
+    pub delivered: u32,
+    /// Its number in the journal.
+    pub sequence: u64,
+    /// Says what becomes of it.
+    pub receipt: Receipt,
+}
+
+/// Says what becomes of a task. Not acknowledged: whoever must be sure publishes the outcome first.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    client: async_nats::Client,
+    reply: Subject,
+}
+
+impl Puller {
+    /// Makes ready to pull for a pool.
+    ///
+    /// # Errors
+    /// When the connection has been closed for good.
+    pub async fn new(bus: &Bus, team: &Team, pool: &str) -> Result<Self, BusError> {
+        let inbox = bus.client().new_inbox();
+        let arrivals = bus.client().subscribe(format!("{inbox}.*")).await.map_err(BusError::other)?;
+        Ok(Self { bus: bus.clone(), team: team.clone(), pool: pool.to_owned(), inbox, arrivals, pulls: 0, open: None })
+    }
+
+    /// The team that this pulls for.
+    #[must_use]
+    pub fn team(&self) -> &Team {
+        &self.team
+    }
+
+    /// Waits for a task for about as long as `wait`; `None` when none came. May be dropped and called
+    /// again: the pull that is open goes on.
+    ///
+    /// # Errors
+    /// When the connection is away, or the queue does not exist.
+    pub async fn next(&mut self, wait: Duration) -> Result<Option<Delivery>, BusError> {
+        while let Some(Some(message)) = self.arrivals.next().now_or_never() {
+            let fresh = self.open.as_ref().is_some_and(|open| open.reply == message.subject.as_str() && open.since.elapsed() < FRESH);
+            if fresh {
+                if let Some(answer) = self.read(message) {
+                    return answer;
+                }
+            } else if let Some(delivery) = self.delivery(message) {
+                delivery.receipt.nak(None).await?;
+            }
+        }
+        if !self.bus.connected() {
+            self.open = None;
+            return Err(BusError::Disconnected);
+        }
+        let connection = self.bus.reconnects();
+        let until = match &self.open {
+            Some(open) if open.until > Instant::now() && open.connection == connection => open.until,
+            _ => self.pull(wait, connection).await?,
+        };
+        loop {
+            tokio::select! {
+                message = tokio::time::timeout_at(until.into(), self.arrivals.next()) => match message {
+                    Ok(Some(message)) => if let Some(answer) = self.read(message) {
+                        return answer;
+                    },
+                    Ok(None) => return Err(BusError::Disconnected),
+                    Err(_) => {
+                        self.open = None;
+                        return Ok(None);
+                    }
+                },
+                () = self.bus.lost() => {
+                    self.open = None;
+                    return Err(BusError::Disconnected);
+                }
+            }
+        }
+    }
+
+    /// Stops pulling; what arrives all the same goes back at once.
+    pub async fn close(mut self) {
+        if self.arrivals.drain().await.is_err() {
+            return;
+        }
+        let rest = async {
+            while let Some(message) = self.arrivals.next().await {
+                if let Some(delivery) = self.delivery(message) {
+                    let _ = delivery.receipt.nak(None).await;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(GRACE, rest).await;
+    }
+
+    async fn pull(&mut self, wait: Duration, connection: u64) -> Result<Instant, BusError> {
+        self.pulls += 1;
+        let reply = format!("{}.{}", self.inbox, self.pulls);
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.team.stream(), self.pool);
+        let query = format!(r#"{{"batch":1,"expires":{}}}"#, wait.as_nanos());
+        let now = Instant::now();
+        self.bus.client().publish_with_reply(subject, reply.clone(), query.into()).await.map_err(BusError::other)?;
+        let until = now + wait + GRACE;
+        self.open = Some(Open { reply, since: now, until, connection });
+        Ok(until)
+    }
+
+    /// What an arrival means; `None` when it is of no interest.
+    fn read(&mut self, message: Message) -> Option<Result<Option<Delivery>, BusError>> {
+        let current = self.open.as_ref().is_some_and(|open| open.reply == message.subject.as_str());
+        let answer = match message.status.map(|status| status.as_u16()) {
+            None => Ok(Some(self.delivery(message)?)),
+            _ if !current => return None,
+            Some(100) => return None,
+            Some(404 | 408) => Ok(None),
+            Some(503) => Err(BusError::NoJournal),
+            Some(code) => {
+                let description = message.description.unwrap_or_default();
+                match (code, description.contains("Deleted")) {
+                    (409, true) => Err(BusError::NoJournal),
+                    _ => Err(BusError::Other(format!("{code} {description}"))),
+                }
+            }
+        };
+        if current {
+            self.open = None;
+        }
+        Some(answer)
+    }
+
+    fn delivery(&self, message: Message) -> Option<Delivery> {
+        let reply = message.reply.clone()?;
+        let stored = Stored { message, context: self.bus.jetstream().clone() };
+        let (delivered, sequence) = {
+            let info = stored.info().ok()?;
+            (u32::try_from(info.delivered).unwrap_or(u32::MAX), info.stream_sequence)
+        };
+        let message = stored.message;
+        let task = Task::parse(|name| text(&message, name), message.payload.clone()).and_then(|task| honest(task, &message.subject));
+        Some(Delivery { task, delivered, sequence, receipt: Receipt { client: self.bus.client().clone(), reply } })
+    }
+}
+
+/// The subject is what the broker lets a sender publish to, the header is only what it says; and the
+/// name of the sending agent becomes a part of the subject of the outcome.
+fn honest(task: Task, subject: &str) -> Result<Task, Malformed> {
+    if subject.rsplit('.').next() != Some(task.from_pool.as_str()) {
+        return Err(Malformed { header: header::FROM_POOL, problem: "is not the pool in the subject of the message" });
+    }
+    let plain = task.from_agent.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if plain { Ok(task) } else { Err(Malformed { header: header::FROM_AGENT, problem: "is not the name of an agent" }) }
+}
+
+impl Receipt {
+    /// The task has ended.
+    ///
+    /// # Errors
+    /// When the connection has been closed for good.
+    pub async fn ack(&self) -> Result<(), BusError> {
+        self.say("+ACK".to_owned()).await
+    }
+
+    /// The task goes back, for the next delivery after `delay`.
+    ///
+    /// # Errors
+    /// When the connection has been closed for good.
+    pub async fn nak(&self, delay: Option<Duration>) -> Result<(), BusError> {
+        match delay {
+            None => self.say("-NAK".to_owned()).await,
+            Some(delay) => self.say(format!(r#"-NAK {{"delay":{}}}"#, delay.as_nanos())).await,
+        }
+    }
+
+    /// The task is being worked on: the broker waits on.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub async fn progress(&self) -> Result<(), BusError> {
+        if self.client.connection_state() != State::Connected {
+            return Err(BusError::Disconnected);
+        }
+        self.say("+WPI".to_owned()).await
+    }
+
+    /// The task is not to be delivered again.
+    ///
+    /// # Errors
+    /// When the connection has been closed for good.
+    pub async fn term(&self) -> Result<(), BusError> {
+        self.say("+TERM".to_owned()).await
+    }
+
+    /// While the connection is away, the word waits for its return, as long as there is room for it.
+    async fn say(&self, word: String) -> Result<(), BusError> {
+        let said = tokio::time::timeout(PATIENCE, self.client.publish(self.reply.clone(), word.into()));
+        said.await.map_err(|_| BusError::Timeout)?.map_err(BusError::other)
+    }
+}
