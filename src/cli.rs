@@ -3,10 +3,11 @@
 //! Every flag of a role can also be given in the environment, which is how the chart and the
 //! controller set them.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 /// Runs teams of AI agents on Kubernetes and keeps them working.
 #[derive(Debug, Parser)]
@@ -21,6 +22,30 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Reads the command line of this process, and ends it when the line makes no sense or asks for help.
+///
+/// kubectl runs its plugin `skein` as a program called `kubectl-skein`; help and errors then speak of
+/// `kubectl skein`, which is what the user typed.
+#[must_use]
+pub fn parse() -> Cli {
+    parse_from(std::env::args_os().collect()).unwrap_or_else(|error| error.exit())
+}
+
+fn parse_from(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let name = typed(arguments.first().map(Path::new));
+    let mut command = Cli::command().bin_name(name);
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// What the user typed to run this program.
+fn typed(program: Option<&Path>) -> &'static str {
+    match program.and_then(Path::file_name).and_then(|name| name.to_str()) {
+        Some(name) if name.starts_with("kubectl-") => "kubectl skein",
+        _ => "skein",
+    }
 }
 
 /// How logs are written.
@@ -45,14 +70,33 @@ pub enum Command {
     #[command(hide = true)]
     Gateway(GatewayArgs),
     /// Show what a topology and its pools are doing
+    #[command(after_help = STATUS_CODES)]
     Status(StatusArgs),
     /// Send a task to a pool of a topology
+    #[command(after_help = SUBMIT_CODES)]
     Submit(SubmitArgs),
     /// Print the custom resource definitions
     Crds,
     /// Print the versions of this program and of the controller in the cluster
     Version(VersionArgs),
 }
+
+const STATUS_CODES: &str = "\
+Exit codes:
+  0  everything is ready
+  1  the state could not be read
+  2  the command line is wrong
+  3  something is not ready or is degraded";
+
+const SUBMIT_CODES: &str = "\
+Without --wait the id of the task is printed once it is safely stored; with --wait its result.
+
+Exit codes:
+  0  the result is printed, or without --wait the task is stored
+  1  the task was not taken, or nothing could be learnt of it
+  2  the command line is wrong
+  4  the task failed, expired, was cancelled or is dead
+  5  the task is still pending; its id is printed";
 
 /// Where the bus is.
 #[derive(Clone, Debug, Args)]
@@ -144,9 +188,15 @@ pub struct GatewayArgs {
     /// Where the bus is
     #[command(flatten)]
     pub bus: BusArgs,
-    /// The name of this replica on the bus
+    /// The name of this replica on the bus: letters, digits, dashes
     #[arg(long, env = "SKEIN_IDENTITY", default_value = "gateway")]
     pub identity: String,
+    /// How many requests may wait for a result at a time
+    #[arg(long, env = "SKEIN_MAX_WAITING", default_value_t = 4096)]
+    pub max_waiting: usize,
+    /// How many MiB of tasks that are being received may be held at a time
+    #[arg(long, env = "SKEIN_MAX_RECEIVING_MEBIBYTES", default_value_t = 256)]
+    pub max_receiving_mebibytes: usize,
     /// Where tasks are taken
     #[arg(long, env = "SKEIN_GATEWAY_ADDRESS", default_value_t = any(8080))]
     pub address: SocketAddr,
@@ -193,12 +243,16 @@ pub struct StatusArgs {
 
 /// Flags of `submit`.
 #[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("target").required(true).args(["to", "capability"]))]
 pub struct SubmitArgs {
     /// The topology
     pub topology: String,
     /// The pool that the task is for
     #[arg(long)]
-    pub to: String,
+    pub to: Option<String>,
+    /// What the agent must be able to do, instead of a pool
+    #[arg(long)]
+    pub capability: Option<String>,
     /// The file with the input; `-` or none is standard input
     #[arg(short = 'f', long = "file")]
     pub file: Option<PathBuf>,
@@ -209,11 +263,17 @@ pub struct SubmitArgs {
     #[arg(long, default_value = "application/octet-stream")]
     pub content_type: String,
     /// Wait for the result, for this many seconds at most (60 when no number is given)
-    #[arg(long, num_args = 0..=1, default_missing_value = "60", require_equals = true)]
+    #[arg(long, num_args = 0..=1, default_missing_value = "60", require_equals = true, value_parser = clap::value_parser!(u32).range(1..=604_800))]
     pub wait: Option<u32>,
+    /// Give the task up when it has not been started after this many seconds
+    #[arg(long)]
+    pub deadline: Option<u32>,
     /// The address of the gateway; found through the cluster by default
     #[arg(long, env = "SKEIN_GATEWAY_URL")]
     pub gateway: Option<String>,
+    /// The namespace of the gateway, when not every namespace may be searched for it
+    #[arg(long, env = "SKEIN_GATEWAY_NAMESPACE", conflicts_with = "gateway")]
+    pub gateway_namespace: Option<String>,
     /// Which cluster
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -243,7 +303,10 @@ fn any(port: u16) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
+
+    fn parsed(arguments: &[&str]) -> Result<Command, String> {
+        parse_from(arguments.iter().map(OsString::from).collect()).map(|cli| cli.command).map_err(|error| error.to_string())
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -252,12 +315,28 @@ mod tests {
 
     #[test]
     fn wait_takes_a_number_only_after_an_equals_sign() {
-        let submit = |arguments: &[&str]| match Cli::parse_from([&["skein", "submit", "team"], arguments].concat()).command {
-            Command::Submit(submit) => submit,
+        let submit = |arguments: &[&str]| match parsed(&[&["skein", "submit", "team"], arguments].concat()) {
+            Ok(Command::Submit(submit)) => submit,
             other => panic!("{other:?}"),
         };
         assert_eq!(submit(&["--to", "a"]).wait, None);
         assert_eq!(submit(&["--to", "a", "--wait"]).wait, Some(60));
         assert_eq!(submit(&["--wait=5", "--to", "a"]).wait, Some(5));
+    }
+
+    #[test]
+    fn a_task_has_exactly_one_target() {
+        assert!(parsed(&["skein", "submit", "team"]).unwrap_err().contains("--to"));
+        assert!(parsed(&["skein", "submit", "team", "--to", "a", "--capability", "b"]).is_err());
+        assert!(parsed(&["skein", "submit", "team", "--capability", "b"]).is_ok());
+    }
+
+    /// kubectl starts its plugins by their path.
+    #[test]
+    fn help_says_what_the_user_typed() {
+        let help = |program| parsed(&[program, "status", "--help"]).unwrap_err();
+        assert!(help("/usr/local/bin/kubectl-skein").contains("Usage: kubectl skein status"));
+        assert!(help("/skein").contains("Usage: skein status"));
+        assert!(help("skein").contains("  3  something is not ready"));
     }
 }

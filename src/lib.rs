@@ -14,7 +14,7 @@
 //! | [`controller`] | role: makes the cluster and the bus match the resources | all of the above |
 //! | [`sidecar`] | role: serves one agent, the only holder of the bus | `bus`, `resilience`, `telemetry` |
 //! | [`gateway`] | role: takes tasks from outside | `bus`, `telemetry` |
-//! | [`ctl`] | `kubectl skein` | `api`, `kubernetes` |
+//! | [`ctl`] | `kubectl skein` | `api`, `topology` |
 //! | [`cli`] | raw arguments | |
 //!
 //! Roles never use each other: they meet on the bus and in the API server.

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use skein::cli::{Cli, Command};
-use skein::{controller, ctl, gateway, sidecar, telemetry};
+use skein::cli::Command;
+use skein::{cli, controller, ctl, gateway, sidecar, telemetry};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse();
     if let Err(problem) = telemetry::logs::init(cli.log_format, &cli.log) {
         eprintln!("skein: {problem}");
         return ExitCode::from(2);

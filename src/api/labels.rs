@@ -17,6 +17,11 @@ pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Kubernetes' recommended label for one instance of an application.
 pub const APP_INSTANCE: &str = "app.kubernetes.io/instance";
 
+/// Kubernetes' recommended label for the part that an object plays in an application.
+pub const APP_COMPONENT: &str = "app.kubernetes.io/component";
+/// Kubernetes' recommended label for the version of an application.
+pub const APP_VERSION: &str = "app.kubernetes.io/version";
+
 /// Keeps a topology until its journal and consumers are gone from the bus.
 pub const FINALIZER: &str = "skein.dev/bus";
 
