@@ -1,0 +1,3 @@
+module research-searcher
+
+go 1.22
