@@ -10,10 +10,11 @@
 //! | [`resilience`] | restart budget, backoff, health; pure, clock and randomness are arguments | `api` |
 //! | [`bus`] | envelope, subjects, heartbeat (pure), and the client of the broker | `topology` |
 //! | [`kubernetes`] | effects on the API server that any controller needs | `api` |
+//! | [`http`] | problem documents, and what else both HTTP interfaces share | `bus` |
 //! | [`telemetry`] | logs, metrics, the server for probes | |
 //! | [`controller`] | role: makes the cluster and the bus match the resources | all of the above |
-//! | [`sidecar`] | role: serves one agent, the only holder of the bus | `bus`, `resilience`, `telemetry` |
-//! | [`gateway`] | role: takes tasks from outside | `bus`, `telemetry` |
+//! | [`sidecar`] | role: serves one agent, the only holder of the bus | `bus`, `http`, `resilience`, `telemetry` |
+//! | [`gateway`] | role: takes tasks from outside | `bus`, `http`, `telemetry` |
 //! | [`ctl`] | `kubectl skein` | `api`, `topology` |
 //! | [`cli`] | raw arguments | |
 //!
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod controller;
 pub mod ctl;
 pub mod gateway;
+pub mod http;
 pub mod kubernetes;
 pub mod resilience;
 pub mod sidecar;
