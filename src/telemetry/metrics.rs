@@ -5,6 +5,8 @@
 //! The metrics of a role are one struct in `telemetry/metrics/<role>.rs`; every metric that exists is
 //! listed in `docs/reference/metrics.md`, and a test compares the two.
 
+pub mod controller;
+
 use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 
 /// Makes the registry of a process and puts `skein_build_info` into it.

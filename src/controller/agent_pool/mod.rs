@@ -1,0 +1,27 @@
+//! The controller of AgentPools.
+
+pub mod memory;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::outcome::{Error, Outcome, drive};
+use super::roster::PoolKey;
+use crate::api::AgentPool;
+
+/// Runs the controller until told to end, and then until what it has begun is done.
+pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
+    let requests = context.pools.receive(&context.stores.pools);
+    let store = context.stores.pools.clone();
+    drive("agentpool", store, requests, context, shutdown, reconcile, forget).await;
+}
+
+async fn reconcile(_pool: Arc<AgentPool>, _context: Arc<Context>) -> Result<Outcome, Error> {
+    Ok(Outcome::Done)
+}
+
+fn forget(context: &Context, namespace: &str, name: &str) {
+    context.memory.forget(&PoolKey::new(namespace, name));
+}

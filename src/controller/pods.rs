@@ -1,0 +1,245 @@
+//! The pods of all pools, reduced to what the controller must know of each: a whole pod in memory would
+//! cost several kilobytes, and ten thousand of them are watched.
+//!
+//! [`facts`] reduces a pod; [`Pods`] keeps the facts by pool and is filled by the watch alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::runtime::watcher::Event;
+use tokio::sync::watch;
+
+use super::roster::PoolKey;
+use super::trouble::{self, Trouble};
+use crate::api::labels;
+use crate::kubernetes::write::controller_uid;
+
+/// What the controller must know of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Its name: the agent.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its version, for deleting it only as it was seen.
+    pub version: String,
+    /// The UID of the object that controls it.
+    pub owner: Option<String>,
+    /// The revision of the template that it was made of.
+    pub revision: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When it was told to end.
+    pub ending: Option<Timestamp>,
+    /// How long it may take to end, in seconds, when it was told to.
+    pub grace_seconds: Option<i64>,
+    /// How far it is.
+    pub phase: Phase,
+    /// Whether the kubelet calls it ready, and since when it does or does not.
+    pub ready: bool,
+    /// When `ready` changed last.
+    pub ready_changed: Option<Timestamp>,
+    /// What is wrong with it, as the kubelet or the scheduler says.
+    pub trouble: Option<Trouble>,
+}
+
+/// How far a pod is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not all of its containers have been started yet.
+    Pending,
+    /// Its containers have been started.
+    Running,
+    /// It has ended for good, and says why: `Evicted`, `Error`, `Completed`.
+    Ended(String),
+}
+
+/// Reduces a pod to its pool and facts. `None` when it carries no label of a pool.
+#[must_use]
+pub fn facts(pod: &Pod) -> Option<(PoolKey, PodFacts)> {
+    let meta = &pod.metadata;
+    let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key));
+    let key = PoolKey::new(meta.namespace.clone()?, label(labels::POOL)?.clone());
+    let status = pod.status.as_ref();
+    let phase = match status.and_then(|s| s.phase.as_deref()) {
+        Some(ended @ ("Failed" | "Succeeded")) => {
+            let reason = status.and_then(|s| s.reason.clone()).filter(|reason| !reason.is_empty());
+            Phase::Ended(reason.unwrap_or_else(|| ended.to_owned()))
+        }
+        Some("Running") => Phase::Running,
+        _ => Phase::Pending,
+    };
+    let ready = status.and_then(|s| s.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready"));
+    let grace_seconds = meta.deletion_grace_period_seconds;
+    // The API server writes the time by which the pod should be gone, not the time of the request.
+    let ending = meta.deletion_timestamp.as_ref().map(|until| {
+        let grace = SignedDuration::from_secs(grace_seconds.unwrap_or(0));
+        until.0.checked_sub(grace).unwrap_or(until.0)
+    });
+    let facts = PodFacts {
+        name: meta.name.clone()?,
+        uid: meta.uid.clone()?,
+        version: meta.resource_version.clone().unwrap_or_default(),
+        owner: controller_uid(meta).map(str::to_owned),
+        revision: label(labels::REVISION).cloned().unwrap_or_default(),
+        created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        ending,
+        grace_seconds,
+        phase,
+        ready: ready.is_some_and(|c| c.status == "True"),
+        ready_changed: ready.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
+        trouble: trouble::of(pod),
+    };
+    Some((key, facts))
+}
+
+type ByPool = HashMap<PoolKey, BTreeMap<String, Arc<PodFacts>>>;
+
+/// The facts of all pods, by pool. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Pods {
+    by_pool: Arc<RwLock<ByPool>>,
+    complete: watch::Receiver<bool>,
+}
+
+/// The one that fills [`Pods`].
+#[derive(Debug)]
+pub struct Writer {
+    by_pool: Arc<RwLock<ByPool>>,
+    complete: watch::Sender<bool>,
+    listed: ByPool,
+}
+
+/// An empty store and its writer.
+#[must_use]
+pub fn store() -> (Pods, Writer) {
+    let (sender, complete) = watch::channel(false);
+    let by_pool: Arc<RwLock<ByPool>> = Arc::default();
+    (Pods { by_pool: Arc::clone(&by_pool), complete }, Writer { by_pool, complete: sender, listed: ByPool::new() })
+}
+
+impl Pods {
+    /// The pods of one pool, by name.
+    #[must_use]
+    pub fn of(&self, key: &PoolKey) -> Vec<Arc<PodFacts>> {
+        let by_pool = self.by_pool.read().unwrap_or_else(PoisonError::into_inner);
+        by_pool.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// Waits until the first listing is complete. Fails when the watch has ended before.
+    pub async fn wait_until_ready(&mut self) -> bool {
+        self.complete.wait_for(|complete| *complete).await.is_ok()
+    }
+}
+
+impl Writer {
+    /// Takes in what the watch says, and returns the pools of which something changed that matters.
+    pub fn apply(&mut self, event: Event<Pod>) -> Vec<PoolKey> {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                Vec::new()
+            }
+            Event::InitApply(pod) => {
+                if let Some((key, facts)) = facts(&pod) {
+                    self.listed.entry(key).or_default().insert(facts.name.clone(), Arc::new(facts));
+                }
+                Vec::new()
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                let mut by_pool = self.by_pool.write().unwrap_or_else(PoisonError::into_inner);
+                let before = std::mem::replace(&mut *by_pool, listed);
+                let mut changed: Vec<PoolKey> = before.keys().filter(|key| !by_pool.contains_key(*key)).cloned().collect();
+                changed.extend(by_pool.iter().filter(|(key, pods)| before.get(*key) != Some(*pods)).map(|(key, _)| key.clone()));
+                drop(by_pool);
+                self.complete.send_replace(true);
+                changed
+            }
+            Event::Apply(pod) => {
+                let Some((key, facts)) = facts(&pod) else { return Vec::new() };
+                let mut by_pool = self.by_pool.write().unwrap_or_else(PoisonError::into_inner);
+                let before = by_pool.entry(key.clone()).or_default().insert(facts.name.clone(), Arc::new(facts.clone()));
+                drop(by_pool);
+                // A new version alone tells nothing: the kubelet writes often.
+                let news = before.is_none_or(|before| PodFacts { version: facts.version.clone(), ..(*before).clone() } != facts);
+                if news { vec![key] } else { Vec::new() }
+            }
+            Event::Delete(pod) => {
+                let Some((key, facts)) = facts(&pod) else { return Vec::new() };
+                let mut by_pool = self.by_pool.write().unwrap_or_else(PoisonError::into_inner);
+                if let Some(pods) = by_pool.get_mut(&key) {
+                    pods.remove(&facts.name);
+                    if pods.is_empty() {
+                        by_pool.remove(&key);
+                    }
+                }
+                vec![key]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    fn pod(name: &str, version: &str, status: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "work", "uid": format!("uid-{name}"), "resourceVersion": version,
+                "labels": {"skein.dev/pool": "coder", "skein.dev/revision": "r1"}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn key() -> PoolKey {
+        PoolKey::new("work", "coder")
+    }
+
+    fn names(pods: &Pods) -> Vec<String> {
+        pods.of(&key()).iter().map(|p| p.name.clone()).collect()
+    }
+
+    /// A regression here reconciles the pool at each of the many writes of the kubelet, or hides from the
+    /// controller that a pod became ready.
+    #[test]
+    fn only_facts_are_news_but_the_version_is_kept() {
+        let (pods, mut writer) = store();
+        assert_eq!(writer.apply(Event::Apply(pod("coder-0", "1", json!({})))), [key()]);
+        assert_eq!(writer.apply(Event::Apply(pod("coder-0", "2", json!({"hostIP": "10.0.0.1"})))), []);
+        assert_eq!(pods.of(&key())[0].version, "2");
+        let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+        assert_eq!(writer.apply(Event::Apply(pod("coder-0", "3", ready))), [key()]);
+        assert!(pods.of(&key())[0].ready);
+    }
+
+    /// A regression here keeps pods that vanished while the watch was away, so they are never made again.
+    #[test]
+    fn a_new_listing_replaces_everything_at_once() {
+        let (pods, mut writer) = store();
+        writer.apply(Event::Apply(pod("coder-0", "1", json!({}))));
+        writer.apply(Event::Init);
+        writer.apply(Event::InitApply(pod("coder-1", "2", json!({}))));
+        assert_eq!(names(&pods), ["coder-0"]);
+        assert_eq!(writer.apply(Event::InitDone), [key()]);
+        assert_eq!(names(&pods), ["coder-1"]);
+        writer.apply(Event::Init);
+        assert_eq!(writer.apply(Event::InitDone), [key()]);
+        assert_eq!(names(&pods), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_time_of_the_request_to_end_is_read_back() {
+        let mut ending = pod("coder-0", "1", json!({"phase": "Failed", "reason": "Evicted"}));
+        ending.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2030-01-01T00:10:30Z")).unwrap());
+        ending.metadata.deletion_grace_period_seconds = Some(630);
+        let (_, facts) = facts(&ending).unwrap();
+        assert_eq!(facts.ending, Some("2030-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!(facts.phase, Phase::Ended("Evicted".to_owned()));
+    }
+}

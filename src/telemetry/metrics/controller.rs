@@ -1,0 +1,112 @@
+//! What the controller measures.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::kubernetes::Class;
+
+/// The metrics of the role `controller`.
+#[derive(Clone)]
+pub struct Metrics {
+    reconciles: IntCounterVec,
+    reconcile_seconds: HistogramVec,
+    errors: IntCounterVec,
+    /// Objects that wait for their turn, by controller.
+    pub waiting: IntGaugeVec,
+    /// Pools by condition and its status.
+    pub pools: IntGaugeVec,
+    /// Topologies by condition and its status.
+    pub topologies: IntGaugeVec,
+    /// Agents by what they are: desired, present, ready, busy.
+    pub agents: IntGaugeVec,
+    /// Agents that were replaced, by reason.
+    pub restarts: IntCounterVec,
+    /// The time since the heartbeat before, at each heartbeat.
+    pub heartbeat_age: Histogram,
+    /// How often the bus was lost and found again.
+    pub bus_reconnects: IntCounter,
+    /// 1 on the replica that acts.
+    pub leader: IntGauge,
+}
+
+impl Metrics {
+    /// Makes the metrics and registers them.
+    ///
+    /// # Errors
+    /// When a metric is not well formed or registered twice, which a test of this module excludes.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            prometheus::Result::Ok(metric)
+        };
+        let reconcile_seconds = HistogramVec::new(
+            HistogramOpts::new("skein_controller_reconcile_duration_seconds", "How long looking at one object and acting took.")
+                .buckets(vec![0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0]),
+            &["controller"],
+        )?;
+        registry.register(Box::new(reconcile_seconds.clone()))?;
+        let heartbeat_age = Histogram::with_opts(
+            HistogramOpts::new("skein_controller_heartbeat_age_seconds", "The time since the agent's heartbeat before, at each heartbeat.")
+                .buckets(vec![0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 300.0]),
+        )?;
+        registry.register(Box::new(heartbeat_age.clone()))?;
+        let bus_reconnects = IntCounter::new("skein_controller_bus_reconnects_total", "How often the bus was lost and found again.")?;
+        registry.register(Box::new(bus_reconnects.clone()))?;
+        let leader = IntGauge::new("skein_controller_leader", "1 on the replica that acts, 0 on those that stand by.")?;
+        registry.register(Box::new(leader.clone()))?;
+        Ok(Self {
+            reconciles: counters(
+                "skein_controller_reconciles_total",
+                "Looks at one object, by controller and by how they ended.",
+                &["controller", "result"],
+            )?,
+            reconcile_seconds,
+            errors: counters(
+                "skein_controller_reconcile_errors_total",
+                "Looks at one object that failed, by what helps: transient, conflict or refused.",
+                &["controller", "class"],
+            )?,
+            waiting: gauges("skein_controller_queue_depth", "Objects that wait for their turn.", &["controller"])?,
+            pools: gauges("skein_controller_pools", "Pools by condition and its status.", &["condition", "status"])?,
+            topologies: gauges("skein_controller_topologies", "Topologies by condition and its status.", &["condition", "status"])?,
+            agents: gauges("skein_controller_agents", "Agents of all pools by state: desired, present, ready, busy.", &["state"])?,
+            restarts: counters("skein_controller_agent_restarts_total", "Agents that were replaced, by reason.", &["reason"])?,
+            heartbeat_age,
+            bus_reconnects,
+            leader,
+        })
+    }
+
+    /// One look at an object is over.
+    pub fn reconciled(&self, controller: &str, took: Duration, failed: Option<Class>) {
+        self.reconcile_seconds.with_label_values(&[controller]).observe(took.as_secs_f64());
+        let result = if failed.is_none() { "success" } else { "error" };
+        self.reconciles.with_label_values(&[controller, result]).inc();
+        if let Some(class) = failed {
+            self.errors.with_label_values(&[controller, class.as_str()]).inc();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics;
+
+    #[test]
+    fn every_metric_registers_once() {
+        let registry = metrics::registry("controller").unwrap();
+        let all = Metrics::new(&registry).unwrap();
+        all.reconciled("agentpool", Duration::from_millis(2), Some(Class::Conflict));
+        let text = metrics::encode(&registry).unwrap();
+        assert!(text.contains(r#"skein_controller_reconcile_errors_total{class="conflict",controller="agentpool"} 1"#), "{text}");
+        assert!(Metrics::new(&registry).is_err());
+    }
+}
