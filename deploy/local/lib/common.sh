@@ -76,20 +76,33 @@ start() {
   local name=$1
   shift
   ! alive "$name" || return 0
-  setsid "$@" </dev/null >>"$STATE/log/$name.log" 2>&1 9>&- &
+  sweep "$name"
+  SKEIN_COMPONENT=$STATE/$name setsid "$@" </dev/null >>"$STATE/log/$name.log" 2>&1 9>&- &
   echo "$! $(started_at $!)" >"$STATE/run/$name.pid"
 }
 
-# stop <name>: asks, and insists after ten seconds.
+# sweep <name>: ends what a component that died has left of its process group.
+sweep() {
+  local pid member
+  { read -r pid _ <"$STATE/run/$1.pid"; } 2>/dev/null || return 0
+  for member in $(pgrep --pgroup "$pid" || true); do
+    if grep -qszFx "SKEIN_COMPONENT=$STATE/$1" "/proc/$member/environ"; then
+      kill -KILL "$member" 2>/dev/null || true
+    fi
+  done
+}
+
+# stop <name> [signal]: asks, and insists after ten seconds.
 stop() {
   local pid deadline=$((SECONDS + 10))
   if pid=$(pid_of "$1"); then
-    kill -TERM -- "-$pid" 2>/dev/null || true
+    kill "-${2:-TERM}" -- "-$pid" 2>/dev/null || true
     while alive "$1"; do
       [ $SECONDS -lt $deadline ] || kill -KILL -- "-$pid" 2>/dev/null || true
       sleep 0.05
     done
   fi
+  sweep "$1"
   rm -f "$STATE/run/$1.pid"
 }
 

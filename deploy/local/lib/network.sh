@@ -22,21 +22,32 @@ restore_kernel_settings() {
   done <"$STATE/kernel-settings"
 }
 
+has_link() { ip link show dev "$1" >/dev/null 2>&1; }
+
+# Whether this is the network namespace that the cluster was made in; another's things may have the same names.
+at_home() { [ "$(readlink /proc/self/ns/net)" = "$(cat "$STATE/network" 2>/dev/null)" ]; }
+
 # Refuses what belongs to others, before anything is made.
 network_check() {
-  [ ! -e "$STATE/network" ] || return 0
-  local range link
+  if [ -e "$STATE/network" ]; then
+    at_home || fail "this cluster lives in another network namespace"
+    return
+  fi
+  local range link family
   for link in "$NODE_BRIDGE" "$POD_BRIDGE"; do
-    [ ! -e "/sys/class/net/$link" ] || fail "the interface $link exists already and is not this cluster's"
+    ! has_link "$link" || fail "the interface $link exists already and is not this cluster's"
   done
   for range in "$NODE_NET.0/24" "$POD_CIDR" "$SERVICE_CIDR"; do
     [ -z "$(ip -4 route show root "$range")" ] || fail "the addresses $range are in use on this machine"
   done
   ! nft list table ip kube-proxy >/dev/null 2>&1 ||
     fail "another kube-proxy is at work here; one network namespace takes one cluster"
-  if nft list table ip nat >/dev/null 2>&1; then touch "$STATE/had-nat-table"; fi
-  if nft list chain ip nat CNI-HOSTPORT-DNAT >/dev/null 2>&1; then touch "$STATE/had-hostports"; fi
-  touch "$STATE/network"
+  # What the network plugins may add to, and what therefore stays.
+  for family in ip ip6; do
+    if nft list table $family nat >/dev/null 2>&1; then touch "$STATE/had-$family-nat"; fi
+    if nft list chain $family nat CNI-HOSTPORT-DNAT >/dev/null 2>&1; then touch "$STATE/had-$family-hostports"; fi
+  done
+  readlink /proc/self/ns/net >"$STATE/network"
 }
 
 network_up() {
@@ -47,11 +58,13 @@ network_up() {
     echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables
   fi
   # The kubelet refuses a loopback address: an empty bridge carries the node's.
-  if [ ! -e "/sys/class/net/$NODE_BRIDGE" ]; then
+  if ! has_link "$NODE_BRIDGE"; then
     ip link add "$NODE_BRIDGE" type bridge
   fi
   ip addr replace "$NODE_IP/24" dev "$NODE_BRIDGE"
   ip link set "$NODE_BRIDGE" up
+  # Programs of the host reach Services without a default route, too.
+  ip route replace "$SERVICE_CIDR" dev "$NODE_BRIDGE" src "$NODE_IP"
 
   # Pods reach the outside under the machine's address; the outside does not reach the API server.
   nft -f - <<END
@@ -109,10 +122,10 @@ END
 }
 
 network_down() {
-  [ -e "$STATE/network" ] || return 0
+  at_home || return 0
   local link table
   for link in "$POD_BRIDGE" "$NODE_BRIDGE"; do
-    [ ! -e "/sys/class/net/$link" ] || ip link delete "$link"
+    ! has_link "$link" || ip link delete "$link"
   done
   for table in "ip $NAME" "ip kube-proxy" "ip6 kube-proxy"; do
     # shellcheck disable=SC2086  # family and name
@@ -120,21 +133,24 @@ network_down() {
   done
   hostports_down
   restore_kernel_settings
-  rm -f /var/lib/cni/results/"$NAME"-*
 }
 
-# Pods with a hostPort make the portmap plugin use iptables; where its chains were not there before, they are ours.
+# The portmap plugin uses iptables; what was not there before the cluster is ours: its chains, then the tables.
 hostports_down() {
-  local chain rule
-  if [ ! -e "$STATE/had-hostports" ] && iptables -t nat -S CNI-HOSTPORT-DNAT >/dev/null 2>&1; then
-    iptables -t nat -S | sed -n 's/^-A \(.* -j CNI-\(HOSTPORT\|DN\)-.*\)/-D \1/p' | while read -r rule; do
-      xargs iptables -t nat <<<"$rule"
-    done
-    for chain in $(iptables -t nat -S | sed -n 's/^-N \(CNI-\(HOSTPORT\|DN\)-.*\)/\1/p'); do
-      iptables -t nat -F "$chain" && iptables -t nat -X "$chain"
-    done
-  fi
-  if [ ! -e "$STATE/had-nat-table" ]; then
-    nft delete table ip nat 2>/dev/null || true
-  fi
+  local family tables chain rule
+  for family in ip ip6; do
+    tables=${family}tables
+    if [ ! -e "$STATE/had-$family-hostports" ] && "$tables" -t nat -S CNI-HOSTPORT-DNAT >/dev/null 2>&1; then
+      "$tables" -t nat -S | sed -n 's/^-A \(.* -j CNI-\(HOSTPORT\|DN\)-.*\)/-D \1/p' | while read -r rule; do
+        xargs "$tables" -t nat <<<"$rule"
+      done
+      for chain in $("$tables" -t nat -S | sed -n 's/^-N \(CNI-\(HOSTPORT\|DN\)-.*\)/\1/p'); do
+        "$tables" -t nat -F "$chain" && "$tables" -t nat -X "$chain"
+      done
+    fi
+    # Others may have come to use the table in the meantime.
+    if [ ! -e "$STATE/had-$family-nat" ] && ! "$tables" -t nat -S 2>/dev/null | grep -qv '^-P'; then
+      nft delete table "$family" nat 2>/dev/null || true
+    fi
+  done
 }

@@ -21,7 +21,7 @@ control_groups() {
   else
     local hierarchy
     for hierarchy in /sys/fs/cgroup/*/; do
-      if [ -e "$hierarchy/tasks" ]; then echo "$hierarchy$NAME"; fi
+      if [ -e "$hierarchy/cgroup.procs" ]; then echo "$hierarchy$NAME"; fi
     done
   fi
 }
@@ -37,7 +37,7 @@ control_groups_up() {
     mkdir -p "$group"
     # Version 1 gives a new group no CPU and no memory node.
     for controller in cpuset.cpus cpuset.mems; do
-      if [ -e "$group/../tasks" ] && [ -e "$group/$controller" ] && [ -z "$(<"$group/$controller")" ]; then
+      if [ -e "$group/tasks" ] && [ -e "$group/$controller" ] && [ -z "$(<"$group/$controller")" ]; then
         cat "$group/../$controller" >"$group/$controller"
       fi
     done
@@ -129,7 +129,7 @@ END
 
 # After a reboot: nothing of what the state directory says runs any more.
 node_forget() {
-  rm -rf "$STATE"/run/* "$STATE/containerd/state" "$STATE/containerd/runc" "$STATE/cni/addresses"
+  rm -rf "$STATE"/run/* "$STATE/network" "$STATE/kernel-settings" "$STATE/made-directories" "$STATE/containerd/state" "$STATE/containerd/runc" "$STATE/cni/addresses"
 }
 
 node_down() {
@@ -137,7 +137,11 @@ node_down() {
   stop containerd
   control_groups_down
   shims_down
-  local mount link
+  local mount directory
+  # What the network plugins remember of the pods that were killed with their node.
+  for directory in "$STATE"/containerd/root/io.containerd.grpc.v1.cri/sandboxes/*/; do
+    rm -f /var/lib/cni/results/*-"$(basename "$directory")"-*
+  done
   # Deepest first; a name with a space cannot be ours.
   awk -v below="$STATE/" 'index($5, below) == 1 {print $5}' /proc/self/mountinfo | sort -r | while read -r mount; do
     umount "$mount" || umount --lazy "$mount"
@@ -149,8 +153,8 @@ node_down() {
   if grep -qx /var/lib/kubelet "$STATE/made-directories"; then
     find /var/lib/kubelet -type s -delete 2>/dev/null || true
   fi
-  while read -r link; do
-    rmdir "$link" 2>/dev/null || true
+  while read -r directory; do
+    rmdir "$directory" 2>/dev/null || true
   done <"$STATE/made-directories"
 }
 

@@ -8,7 +8,8 @@ soak() {
     local directory
     directory=$(mktemp -d)
     SKEIN_LOCAL_SOAK=$directory SKEIN_LOCAL=$directory/state SKEIN_LOCAL_NAME=skein-soak \
-      unshare --net bash -c 'ip link set lo up && exec "$@"' soak "$root/deploy/local/cluster" soak "$1" || fail "see $directory"
+      unshare --net bash -c 'ip link set lo up && { "$0" soak "$1" || { "$0" down; exit 1; }; }' \
+      "$root/deploy/local/cluster" "$1" || fail "the soak ended early (see $directory)"
     rm -rf "$directory"
     return
   fi
@@ -16,11 +17,11 @@ soak() {
   before=$(leftovers)
   for ((round = 1; round <= $1; round++)); do
     started=$(milliseconds)
-    "$root/deploy/local/cluster" up 2>/dev/null || fail "round $round: up failed"
+    "$root/deploy/local/cluster" up 2>"$SKEIN_LOCAL_SOAK/up.log" || fail "round $round: $(tail -n 1 "$SKEIN_LOCAL_SOAK/up.log")"
     up=$(($(milliseconds) - started))
     "$root/deploy/local/check" 2>"$SKEIN_LOCAL_SOAK/check.log" || fail "round $round: $(tail -n 1 "$SKEIN_LOCAL_SOAK/check.log")"
     started=$(milliseconds)
-    "$root/deploy/local/cluster" down 2>/dev/null || fail "round $round: down failed"
+    "$root/deploy/local/cluster" down 2>"$SKEIN_LOCAL_SOAK/down.log" || fail "round $round: $(tail -n 1 "$SKEIN_LOCAL_SOAK/down.log")"
     down=$(($(milliseconds) - started))
     say "round $round: up $up ms, down $down ms"
     after=$(leftovers)
