@@ -1,7 +1,7 @@
 //! Who has been heard: the last heartbeat of every agent, in memory, on every replica of the controller.
 //!
 //! [`Book`] is the pure core: it takes the time as an argument. [`Roster`] shares a book between the
-//! task that listens to the bus and the controllers that ask. Nothing here acts on a
+//! task that listens to the bus ([`listen`]) and the controllers that ask. Nothing here acts on a
 //! silence; it only says how long one lasts, and whether it may be believed: a roster that is new, or
 //! whose bus was away, has heard nobody for reasons that are not the agents'.
 
@@ -9,11 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
 
-use crate::bus::Heartbeat;
+use crate::bus::nats::Bus;
+use crate::bus::{Heartbeat, subjects};
 
 /// How long a silent agent is remembered: longer than the longest `staleSeconds`.
 const MEMORY: Duration = Duration::from_secs(2 * 3600);
@@ -226,15 +229,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[must_use]
 pub fn parse(subject: &str, body: &[u8]) -> Option<Heartbeat> {
     let heartbeat: Heartbeat = serde_json::from_slice(body).ok()?;
-    let said = crate::bus::subjects::heartbeat(&heartbeat.namespace, &heartbeat.pool, &heartbeat.agent);
+    let said = subjects::heartbeat(&heartbeat.namespace, &heartbeat.pool, &heartbeat.agent);
     (said == subject).then_some(heartbeat)
+}
+
+/// Listens to the heartbeats of the whole cluster until it is told to end. The subscription outlives
+/// every loss of the connection.
+pub async fn listen(roster: Roster, bus: Bus, shutdown: CancellationToken) {
+    let mut heartbeats = match bus.client().subscribe(subjects::ALL_HEARTBEATS).await {
+        Ok(heartbeats) => heartbeats,
+        Err(error) => {
+            error!(%error, "heartbeats cannot be listened to");
+            return;
+        }
+    };
+    let mut state = bus.state();
+    loop {
+        roster.connected(*state.borrow_and_update());
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = state.changed() => if changed.is_err() { return },
+            message = heartbeats.next() => {
+                let Some(message) = message else { return };
+                match parse(&message.subject, &message.payload) {
+                    Some(heartbeat) => roster.hear(heartbeat),
+                    None => debug!(subject = %message.subject, "a heartbeat cannot be read"),
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bus::Health;
-    use futures::StreamExt as _;
     use pretty_assertions::assert_eq;
 
     fn beat(pool: &str, agent: &str) -> Heartbeat {

@@ -10,10 +10,13 @@
 //! | [`programs`] | what the controller wants sidecars and gateway to know |
 //! | [`journal`] | what streams, consumers and the bucket must look like; pure |
 //! | [`trim`] | what a journal may forget; pure |
+//! | [`admin`] | makes, changes, purges and deletes them; for the controller alone |
+//! | [`rebuild`] | makes a lost queue again out of its journal; for the controller alone |
 //!
 //! Every call that waits for the broker has a deadline, and fails at once while the connection is
 //! known to be away.
 
+pub mod admin;
 pub mod connection;
 pub mod consumer;
 mod direct;
@@ -21,6 +24,7 @@ pub mod error;
 pub mod journal;
 pub mod programs;
 pub mod publish;
+pub mod rebuild;
 pub mod results;
 pub mod trim;
 
