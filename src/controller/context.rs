@@ -15,6 +15,7 @@ use super::pods::Pods;
 use super::roster::{PoolKey, Roster};
 use crate::api::agent_pool::QueueStatus;
 use crate::api::{AgentPool, Topology};
+use crate::bus::nats::Bus;
 use crate::cli::ControllerArgs;
 use crate::kubernetes::Events;
 use crate::telemetry::metrics::controller::Metrics;
@@ -23,6 +24,8 @@ use crate::telemetry::metrics::controller::Metrics;
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// The broker.
+    pub bus: Bus,
     /// What the API server holds, as the watches saw it last.
     pub stores: Stores,
     /// Who has been heard on the bus.
@@ -89,10 +92,11 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 impl Context {
     /// Puts a context together; nothing has been looked at yet.
     #[must_use]
-    pub fn new(client: Client, stores: Stores, roster: Roster, metrics: Metrics, config: Config) -> Self {
+    pub fn new(client: Client, bus: Bus, stores: Stores, roster: Roster, metrics: Metrics, config: Config) -> Self {
         Self {
             events: Events::new(client.clone(), "skein.dev/controller", &config.identity),
             client,
+            bus,
             stores,
             roster,
             metrics,

@@ -16,6 +16,7 @@ pub mod context;
 pub mod outcome;
 pub mod pods;
 pub mod roster;
+pub mod topology;
 pub mod trouble;
 pub mod watch;
 
@@ -30,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{GROUP, VERSION};
+use crate::bus::nats::Bus;
 use crate::cli::ControllerArgs;
 use crate::kubernetes::ready::established;
 use crate::telemetry::metrics;
@@ -126,8 +128,10 @@ pub async fn run(args: ControllerArgs, client: Client, shutdown: CancellationTok
         () = shutdown.cancelled() => return Ok(End::Told),
     }
 
+    let bus = Bus::connect(&args.bus.nats_url, &args.identity).await.map_err(|error| format!("--nats-url: {error}"))?;
     let (stores, writers) = watch::stores();
-    let context = Arc::new(Context::new(client.clone(), stores, Roster::default(), measured, Config::from(&args)));
+    let context = Arc::new(Context::new(client.clone(), bus, stores, Roster::default(), measured, Config::from(&args)));
+    tokio::spawn(roster::listen(context.roster.clone(), context.bus.clone(), everything.clone()));
     tokio::spawn(watch::run(writers, Arc::clone(&context), everything.clone()));
     tokio::spawn(listen(Arc::clone(&context)));
     ready.set(Err("the controller reads what the API server holds".to_owned()));
@@ -172,13 +176,15 @@ pub async fn run(args: ControllerArgs, client: Client, shutdown: CancellationTok
 async fn lead(context: Arc<Context>, shutdown: CancellationToken) {
     context.metrics.leader.set(1);
     tracing::info!(identity = context.config.identity, "this replica leads");
-    let controllers = agent_pool::run(Arc::clone(&context), shutdown.clone());
+    let controllers = async {
+        tokio::join!(agent_pool::run(Arc::clone(&context), shutdown.clone()), topology::run(Arc::clone(&context), shutdown.clone()))
+    };
     let too_late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
-        () = controllers => {}
+        _ = controllers => {}
         () = too_late => tracing::warn!("reconciles were cut off: they took longer than {} seconds to end", DRAIN.as_secs()),
     }
 }
