@@ -3,14 +3,14 @@
 //!
 //! Both controllers run through [`drive`]; what a reconcile does is theirs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use futures::{Stream, StreamExt as _};
 use kube::Resource;
 use kube::runtime::applier;
 use kube::runtime::controller::{Action, Config, Error as Failed};
@@ -71,13 +71,27 @@ impl From<kubernetes::Error> for Error {
 
 /// The objects of one kind that have to be looked at. Requests are dropped while nobody receives them,
 /// as on a replica that is not the leader: who starts to receive is given every object first.
-pub struct Requests<K: Lookup> {
-    sender: Mutex<Option<UnboundedSender<ObjectRef<K>>>>,
+pub struct Requests<K>
+where
+    K: Lookup<DynamicType = ()> + 'static,
+{
+    state: Mutex<Waiting<K>>,
 }
 
-impl<K: Lookup> Default for Requests<K> {
+struct Waiting<K>
+where
+    K: Lookup<DynamicType = ()> + 'static,
+{
+    sender: Option<UnboundedSender<ObjectRef<K>>>,
+    objects: HashSet<ObjectRef<K>>,
+}
+
+impl<K> Default for Requests<K>
+where
+    K: Lookup<DynamicType = ()> + 'static,
+{
     fn default() -> Self {
-        Self { sender: Mutex::new(None) }
+        Self { state: Mutex::new(Waiting { sender: None, objects: HashSet::new() }) }
     }
 }
 
@@ -87,9 +101,13 @@ where
 {
     /// Asks for a look at an object, which need not exist.
     pub fn push(&self, object: ObjectRef<K>) {
-        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        if sender.as_ref().is_some_and(|sender| sender.unbounded_send(object).is_err()) {
-            *sender = None;
+        let mut state = self.state();
+        let Some(sender) = &state.sender else { return };
+        if sender.unbounded_send(object.clone()).is_ok() {
+            state.objects.insert(object);
+        } else {
+            state.sender = None;
+            state.objects.clear();
         }
     }
 
@@ -98,24 +116,43 @@ where
         self.push(ObjectRef::new(name).within(namespace));
     }
 
+    /// The number of objects whose turn has not come yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.state().objects.len()
+    }
+
     /// Takes over the requests from whoever received them before, beginning with every object of the store.
-    pub fn receive(&self, store: &Store<K>) -> UnboundedReceiver<ObjectRef<K>> {
+    fn receive(&self, store: &Store<K>) -> UnboundedReceiver<ObjectRef<K>>
+    where
+        K: Resource<DynamicType = ()>,
+    {
         let (sender, receiver) = unbounded();
-        *self.sender.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        self.state().sender = Some(sender);
         for object in store.state() {
             self.push(ObjectRef::from_obj(object.as_ref()));
         }
         receiver
     }
+
+    fn begun(&self, object: &ObjectRef<K>) {
+        self.state().objects.remove(object);
+    }
+
+    fn state(&self) -> MutexGuard<'_, Waiting<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+/// The store and the requests of the kind that a controller is for.
+pub type Of<K> = fn(&Context) -> (&Store<K>, &Requests<K>);
 
 /// Works through requests until told to end; then finishes the reconciles that have begun.
 ///
 /// `forget` is told of objects that were asked for and do not exist, so that memory about them can go.
 pub async fn drive<K, F, Reconcile>(
     controller: &'static str,
-    store: Store<K>,
-    requests: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+    of: Of<K>,
     context: Arc<Context>,
     shutdown: CancellationToken,
     reconcile: F,
@@ -126,12 +163,15 @@ pub async fn drive<K, F, Reconcile>(
     Reconcile: Future<Output = Result<Outcome, Error>> + Send + 'static,
 {
     let failures: Arc<Failures<ObjectRef<K>>> = Arc::default();
+    let (store, requests) = of(&context);
+    let (store, requests) = (store.clone(), requests.receive(store));
     let queue = requests.map(Ok::<_, std::convert::Infallible>).take_until(shutdown.clone().cancelled_owned());
     let run = {
         let failures = Arc::clone(&failures);
         move |object: Arc<K>, context: Arc<Context>| {
             let (reconcile, failures) = (reconcile.clone(), Arc::clone(&failures));
             let reference = ObjectRef::from_obj(object.as_ref());
+            of(&context).1.begun(&reference);
             let work = async move {
                 let begun = Instant::now();
                 let result = reconcile(object, Arc::clone(&context)).await;
@@ -179,6 +219,7 @@ pub async fn drive<K, F, Reconcile>(
             Err(Failed::ObjectNotFound(object)) => {
                 let reference = ObjectRef::new(&object.name).within(object.namespace.as_deref().unwrap_or_default());
                 failures.clear(&reference);
+                of(&context).1.begun(&reference);
                 forget(&context, object.namespace.as_deref().unwrap_or_default(), &object.name);
             }
             Err(other) => tracing::error!(controller, problem = %other, "the queue of the controller failed"),

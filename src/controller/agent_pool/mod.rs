@@ -13,9 +13,7 @@ use crate::api::AgentPool;
 
 /// Runs the controller until told to end, and then until what it has begun is done.
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
-    let requests = context.pools.receive(&context.stores.pools);
-    let store = context.stores.pools.clone();
-    drive("agentpool", store, requests, context, shutdown, reconcile, forget).await;
+    drive("agentpool", |context| (&context.stores.pools, &context.pools), context, shutdown, reconcile, forget).await;
 }
 
 async fn reconcile(_pool: Arc<AgentPool>, _context: Arc<Context>) -> Result<Outcome, Error> {
