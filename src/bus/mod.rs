@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod heartbeat;
 pub mod nats;
 pub mod subjects;
+pub mod trace;
 
 pub use envelope::{Outcome, Task, TaskResult};
 pub use heartbeat::{Health, Heartbeat};

@@ -7,6 +7,7 @@
 //! | [`publish`] | tasks, results and dead letters; only the broker's acknowledgement is success |
 //! | [`consumer`] | pulls tasks one by one, and says what became of them |
 //! | [`results`] | waits for outcomes, and finds old ones |
+//! | [`search`] | finds one task by its id |
 //! | [`programs`] | what the controller wants sidecars and gateway to know |
 //! | [`journal`] | what streams, consumers and the bucket must look like; pure |
 //! | [`trim`] | what a journal may forget; pure |
@@ -26,6 +27,7 @@ pub mod programs;
 pub mod publish;
 pub mod rebuild;
 pub mod results;
+pub mod search;
 pub mod trim;
 
 pub use connection::Bus;
@@ -33,3 +35,4 @@ pub use consumer::{Delivery, Puller};
 pub use error::BusError;
 pub use publish::Published;
 pub use results::{Results, Waiting};
+pub use search::{StoredResult, StoredTask};

@@ -57,7 +57,8 @@ impl Bus {
         receiver
     }
 
-    /// Follows the programs of all teams for as long as somebody holds the receiver.
+    /// Follows the programs of all teams for as long as somebody holds the receiver. Its first change
+    /// comes when the bucket has been read, even if it is empty or has not been made yet.
     #[must_use]
     pub fn watch_team_programs(&self) -> watch::Receiver<Arc<BTreeMap<Team, TeamProgram>>> {
         let (sender, receiver) = watch::channel(Arc::default());
@@ -184,9 +185,11 @@ async fn follow_all(bus: &Bus, sender: &watch::Sender<Arc<BTreeMap<Team, TeamPro
     let Some(mut changes) = listen(bus, "team.>").await else { return };
     let mut state = bus.state();
     let mut absent: BTreeMap<Team, Option<Instant>> = BTreeMap::new();
+    let mut told = false;
     loop {
         let connected = *state.borrow_and_update();
         let answer = if connected { bus.entries("team.>").await } else { Err(BusError::Disconnected) };
+        let known = matches!(answer, Ok(_) | Err(BusError::NoJournal));
         let pause = match answer {
             Ok(entries) => {
                 absent.retain(|team, _| !entries.contains_key(&team.program_key()));
@@ -203,6 +206,9 @@ async fn follow_all(bus: &Bus, sender: &watch::Sender<Arc<BTreeMap<Team, TeamPro
             }
             Err(_) => SOON,
         };
+        if known && !std::mem::replace(&mut told, true) {
+            sender.send_modify(|_| {});
+        }
         let next = tokio::time::Instant::now() + pause;
         loop {
             tokio::select! {
@@ -300,7 +306,7 @@ fn said(message: &Message) -> Option<(String, Entry)> {
     Some((key, if gone { Entry::Gone } else { Entry::Is(message.payload.clone()) }))
 }
 
-fn missing(error: &async_nats::jetstream::stream::ConsumerError) -> BusError {
+pub(super) fn missing(error: &async_nats::jetstream::stream::ConsumerError) -> BusError {
     use async_nats::jetstream::{ErrorCode, stream::ConsumerErrorKind};
     match error.kind() {
         ConsumerErrorKind::TimedOut => BusError::Timeout,

@@ -47,6 +47,16 @@ impl Bus {
         self.store(team.task(to_pool, &task.from_pool), &task.headers(), task.payload.body.clone()).await
     }
 
+    /// Sends a task to a pool under an id by which the journal drops a second one, whatever its own id
+    /// is. Of a duplicate, the answer has the number of the task that the journal holds.
+    ///
+    /// # Errors
+    /// When the journal has not acknowledged it.
+    pub async fn publish_task_once(&self, team: &Team, to_pool: &str, task: &Task, message_id: &str) -> Result<Published, BusError> {
+        let headers = identified(task.headers(), message_id);
+        self.store(team.task(to_pool, &task.from_pool), &headers, task.payload.body.clone()).await
+    }
+
     /// Sends the outcome of a task to the agent that sent the task.
     ///
     /// # Errors
@@ -60,12 +70,7 @@ impl Bus {
     /// # Errors
     /// When the journal has not acknowledged it.
     pub async fn publish_dead(&self, team: &Team, pool: &str, task: &Task, reason: &str) -> Result<Published, BusError> {
-        let mut headers = task.headers();
-        for (name, value) in &mut headers {
-            if *name == header::MESSAGE_ID {
-                *value = format!("{}:dead", task.id);
-            }
-        }
+        let mut headers = identified(task.headers(), &format!("{}:dead", task.id));
         headers.push((header::REASON, reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1024).collect()));
         self.store(team.dead(pool), &headers, task.payload.body.clone()).await
     }
@@ -116,6 +121,16 @@ fn refused(refusal: &Refusal) -> BusError {
     } else {
         BusError::Other(format!("{} (code {})", refusal.description, refusal.err_code))
     }
+}
+
+/// The same headers with another id for the journal.
+fn identified(mut headers: Headers, message_id: &str) -> Headers {
+    for (name, value) in &mut headers {
+        if *name == header::MESSAGE_ID {
+            message_id.clone_into(value);
+        }
+    }
+    headers
 }
 
 fn map(headers: &Headers) -> HeaderMap {
