@@ -110,7 +110,7 @@ stop() {
 pick_port() {
   local port offset
   while :; do
-    port=$((20000 + RANDOM % 12000))
+    port=$((20000 + RANDOM % 9990))
     for offset in 0 1 2; do
       ! (exec 3<>"/dev/tcp/127.0.0.1/$((port + offset))") 2>/dev/null || continue 2
     done
@@ -122,7 +122,7 @@ pick_port() {
 # free_port <what> <port> [address]: says clearly when somebody else has the port.
 free_port() {
   ! (exec 3<>"/dev/tcp/${3:-127.0.0.1}/$2") 2>/dev/null ||
-    fail "port $2, wanted for $1, is taken by another program; set another range with SKEIN_LOCAL_PORT"
+    fail "port $2, wanted for $1, is taken by another program; choose other ports (SKEIN_LOCAL_PORT, or --port)"
 }
 
 # await <component> <seconds> <command...>: until the command succeeds, the component dies, or time is up.

@@ -7,6 +7,7 @@ soak() {
   if [ -z "${SKEIN_LOCAL_SOAK-}" ]; then
     local directory
     directory=$(mktemp -d)
+    # shellcheck disable=SC2016
     SKEIN_LOCAL_SOAK=$directory SKEIN_LOCAL=$directory/state SKEIN_LOCAL_NAME=skein-soak \
       unshare --net bash -c 'ip link set lo up && { "$0" soak "$1" || { "$0" down; exit 1; }; }' \
       "$root/deploy/local/cluster" "$1" || fail "the soak ended early (see $directory)"
