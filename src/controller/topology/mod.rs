@@ -10,9 +10,7 @@ use crate::api::Topology;
 
 /// Runs the controller until told to end, and then until what it has begun is done.
 pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
-    let requests = context.topologies.receive(&context.stores.topologies);
-    let store = context.stores.topologies.clone();
-    drive("topology", store, requests, context, shutdown, reconcile, |_, _, _| {}).await;
+    drive("topology", |context| (&context.stores.topologies, &context.topologies), context, shutdown, reconcile, |_, _, _| {}).await;
 }
 
 async fn reconcile(_topology: Arc<Topology>, _context: Arc<Context>) -> Result<Outcome, Error> {
