@@ -194,6 +194,9 @@ pub struct GatewayArgs {
     /// How many requests may wait for a result at a time
     #[arg(long, env = "SKEIN_MAX_WAITING", default_value_t = 4096)]
     pub max_waiting: usize,
+    /// How long requests may go on waiting once the process is told to end, in seconds
+    #[arg(long, env = "SKEIN_DRAIN_SECONDS", default_value_t = 25)]
+    pub drain_seconds: u32,
     /// How many MiB of tasks that are being received may be held at a time
     #[arg(long, env = "SKEIN_MAX_RECEIVING_MEBIBYTES", default_value_t = 256)]
     pub max_receiving_mebibytes: usize,

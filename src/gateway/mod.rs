@@ -1,11 +1,191 @@
-//! The role `gateway`.
+//! The role `gateway`: the way into a team for people and other systems.
+//!
+//! ```text
+//!  HTTP ─► server ─► routes ─► submit ─► query    what is asked for            (pure)
+//!                       │        ├─────► choice   which pool                   (pure; knows programs and roster)
+//!                       │        ├─────► intake   the body, within bounds
+//!                       │        └─────► journal, then outcomes: waits
+//!                       └────► read ───► journal: tasks of any replica
+//!                                └─────► answer   what the caller sees         (pure)
+//! ```
+//!
+//! It speaks to the bus alone: it needs neither the controller nor the API server, holds nothing that
+//! another replica could not read from the journal, and decides from memory who is ready.
 
+mod answer;
+mod choice;
+mod intake;
+mod outcomes;
+mod problems;
+mod query;
+mod read;
+mod roster;
+mod routes;
+mod server;
+mod state;
+mod submit;
+
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+pub use self::routes::ROUTES;
+use self::server::Server;
+use self::state::Gateway;
+use crate::bus::nats::Bus;
 use crate::cli::GatewayArgs;
+use crate::telemetry::{admin, metrics};
+
+/// How long connections are still accepted after the process was told to end: as long as it takes
+/// until nobody sends it new ones. Part of the time for which requests may go on waiting.
+const LINGER: Duration = Duration::from_secs(3);
+/// How long the answers may then take to be sent.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Runs the role until it is told to end.
 #[must_use]
-pub fn main(_args: GatewayArgs) -> ExitCode {
-    ExitCode::FAILURE
+pub fn main(args: GatewayArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(problem) => {
+            error!(%problem, "the gateway cannot start its threads");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        end_on_signals(&shutdown)?;
+        let running = start(&args, shutdown).await?;
+        running.ended().await;
+        Ok::<(), String>(())
+    });
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            error!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn end_on_signals(shutdown: &CancellationToken) -> Result<(), String> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind).map_err(|error| format!("signals cannot be received: {error}"))?;
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            info!("told to end");
+            shutdown.cancel();
+        });
+    }
+    Ok(())
+}
+
+/// A gateway that serves.
+pub struct Running {
+    /// Where tasks are taken.
+    pub address: SocketAddr,
+    /// Where probes and metrics are served.
+    pub admin_address: SocketAddr,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until everything has been answered after the gateway was told to end.
+    pub async fn ended(self) {
+        if let Err(problem) = self.serving.await {
+            error!(%problem, "the gateway broke off");
+        }
+    }
+}
+
+/// Starts to serve, until `shutdown`. The bus being away is no error: it is waited for.
+///
+/// # Errors
+/// In one sentence, when an argument makes no sense or an address cannot be listened on.
+pub async fn start(args: &GatewayArgs, shutdown: CancellationToken) -> Result<Running, String> {
+    if args.identity.is_empty() || !args.identity.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        return Err(format!("--identity {:?} is not made of letters, digits and dashes", args.identity));
+    }
+    let registry = metrics::registry("gateway").map_err(|error| error.to_string())?;
+    let measured = metrics::gateway::Metrics::new(&registry).map_err(|error| error.to_string())?;
+    let listener = listen(args.address, "--address").await?;
+    let admin_listener = listen(args.admin_address, "--admin-address").await?;
+    let place = |listener: &TcpListener| listener.local_addr().map_err(|error| format!("an address is not known: {error}"));
+    let (address, admin_address) = (place(&listener)?, place(&admin_listener)?);
+
+    let bus =
+        Bus::connect(&args.bus.nats_url, &format!("gateway-{}", args.identity)).await.map_err(|error| format!("--nats-url: {error}"))?;
+    let gateway = Arc::new(Gateway {
+        identity: args.identity.clone(),
+        roster: roster::Roster::default(),
+        outcomes: outcomes::Outcomes::new(&bus, &args.identity),
+        intake: intake::Intake::new(args.max_receiving_mebibytes),
+        metrics: measured.clone(),
+        programs: bus.watch_team_programs(),
+        places: Arc::new(Semaphore::new(args.max_waiting.min(Semaphore::MAX_PERMITS))),
+        max_waiting: args.max_waiting,
+        ending: CancellationToken::new(),
+        bus: bus.clone(),
+    });
+    tokio::spawn(gateway.roster.clone().listen(bus.clone()));
+    tokio::spawn(measure(bus.clone(), measured.clone()));
+
+    let (asked, told) = (Arc::clone(&gateway), shutdown.clone());
+    let ready = Arc::new(move || if told.is_cancelled() { Err("the gateway is ending".to_owned()) } else { asked.ready() });
+    let admin = admin::router(registry, ready);
+    tokio::spawn(async move {
+        if let Err(problem) = axum::serve(admin_listener, admin).await {
+            error!(%problem, "probes and metrics are served no more");
+        }
+    });
+    let server = Server { listener, routes: routes::router(Arc::clone(&gateway)), metrics: measured, headers: server::HEADERS };
+    info!(%address, identity = args.identity, "tasks are taken");
+    let patience = Duration::from_secs(args.drain_seconds.into());
+    let linger = LINGER.min(patience / 2);
+    let serving = tokio::spawn(async move {
+        let stop = CancellationToken::new();
+        let served = server.serve(stop.clone());
+        let ends = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(linger).await;
+            stop.cancel();
+            tokio::time::sleep(patience.saturating_sub(linger)).await;
+            info!(waiting = gateway.metrics.waiting.get(), "whoever still waits is told to ask again");
+            gateway.ending.cancel();
+            tokio::time::sleep(FAREWELL).await;
+            warn!("connections were cut off: their answers took too long to be sent");
+        };
+        tokio::select! {
+            () = served => {}
+            () = ends => {}
+        }
+        bus.close(FAREWELL).await;
+    });
+    Ok(Running { address, admin_address, serving })
+}
+
+async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("{flag} {address} cannot be listened on: {error}"))
+}
+
+/// Keeps the metrics of the connection to the bus.
+async fn measure(bus: Bus, metrics: metrics::gateway::Metrics) {
+    let mut state = bus.state();
+    loop {
+        let connected = *state.borrow_and_update();
+        metrics.bus_connected.set(i64::from(connected));
+        metrics.bus_reconnects.inc_by(bus.reconnects().saturating_sub(metrics.bus_reconnects.get()));
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
 }

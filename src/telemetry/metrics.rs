@@ -6,6 +6,7 @@
 //! listed in `docs/reference/metrics.md`, and a test compares the two.
 
 pub mod controller;
+pub mod gateway;
 
 use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 

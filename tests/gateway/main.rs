@@ -1,0 +1,12 @@
+//! The gateway before a real broker: every status code that it can answer with, and what becomes of
+//! whoever waits when brokers and gateways come and go.
+
+#![allow(unreachable_pub, reason = "a test is a program of its own")]
+
+mod answers;
+mod faults;
+mod limits;
+mod openapi;
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;
