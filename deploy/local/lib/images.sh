@@ -10,12 +10,15 @@ build_image() {
   require buildah buildah
   mkdir -p "$storage" "$(dirname "$4")"
   buildah() { command buildah --root "$storage/root" --runroot "$storage/run" --storage-driver vfs "$@"; }
-  rm -f "$4.partial"
+  local partial=$4.$$
   {
     buildah bud --isolation chroot --quiet --file "$3" --tag "$1" "$2" &&
-      buildah push "$1" "docker-archive:$4.partial:$1" && mv "$4.partial" "$4"
-  } >"$4.log" 2>&1 || fail "buildah could not build $1: $(tail -n 1 "$4.log") (see $4.log)"
-  rm -f "$4.log"
+      buildah push "$1" "docker-archive:$partial:$1" && mv "$partial" "$4"
+  } >"$partial.log" 2>&1 || {
+    rm -f "$partial"
+    fail "buildah could not build $1: $(tail -n 1 "$partial.log") (see $partial.log)"
+  }
+  rm -f "$partial.log"
   buildah rmi --force "$1" >/dev/null 2>&1 || true # the archive is what is kept
   unset -f buildah
 }
@@ -31,15 +34,22 @@ program_image() {
   rm -rf "$context"
 }
 
-# load_image <archive>: no effect when the cluster has this very archive already.
+# load_image <archive>: no effect when its tags in the cluster stand for this very archive already.
 load_image() {
-  local key
+  local key tags tag stamps=$STATE/images same=yes
   [ -r "$1" ] || fail "there is no image archive $1"
   alive containerd || fail "the local cluster is not up; start it with: make cluster"
-  key=$(stat -L -c '%n %i %s %Y' "$1" | sha256sum | cut -c1-16)
-  [ ! -e "$STATE/images/$key" ] || return 0
+  tags=$(tar -xOf "$1" manifest.json 2>/dev/null | jq -r '.[].RepoTags[]' 2>/dev/null) ||
+    fail "$1 is not a docker-archive with named images"
+  key=$(stat -L -c '%n %i %s %Y' "$1")
+  mkdir -p "$stamps"
+  for tag in $tags; do
+    [ "$(cat "$stamps/${tag//\//_}" 2>/dev/null)" = "$key" ] || same=no
+  done
+  [ $same = no ] || return 0
   ctr --address "$CONTAINERD_SOCKET" --namespace k8s.io images import "$1" >"$STATE/log/load.log" 2>&1 ||
     fail "containerd did not take $1: $(tail -n 1 "$STATE/log/load.log")"
-  mkdir -p "$STATE/images"
-  touch "$STATE/images/$key"
+  for tag in $tags; do
+    echo "$key" >"$stamps/${tag//\//_}"
+  done
 }

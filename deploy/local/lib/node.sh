@@ -28,6 +28,12 @@ control_groups() {
 
 control_groups_up() {
   local group controller
+  if [ ! -e "$STATE/control-groups" ]; then
+    for group in $(control_groups); do
+      [ ! -e "$group" ] || fail "the control group $group is another cluster's; set SKEIN_LOCAL_NAME"
+    done
+    touch "$STATE/control-groups"
+  fi
   if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
     for controller in cpuset cpu io memory hugetlb pids; do
       echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control || true
@@ -46,6 +52,7 @@ control_groups_up() {
 
 # Kills what runs in our control group, then removes it. The kernel needs a moment for each.
 control_groups_down() {
+  [ -e "$STATE/control-groups" ] || return 0
   local group pids deadline=$((SECONDS + 30))
   for group in $(control_groups); do
     while [ -d "$group" ]; do
@@ -129,7 +136,8 @@ END
 
 # After a reboot: nothing of what the state directory says runs any more.
 node_forget() {
-  rm -rf "$STATE"/run/* "$STATE/network" "$STATE/kernel-settings" "$STATE/made-directories" "$STATE/containerd/state" "$STATE/containerd/runc" "$STATE/cni/addresses"
+  local gone=(network kernel-settings made-directories control-groups containerd/state containerd/runc cni/addresses)
+  rm -rf "$STATE"/run/* "${gone[@]/#/$STATE/}"
 }
 
 node_down() {
