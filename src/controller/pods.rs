@@ -41,7 +41,7 @@ pub struct PodFacts {
     pub ready: bool,
     /// When `ready` changed last.
     pub ready_changed: Option<Timestamp>,
-    /// What is wrong with it, as the kubelet or the scheduler says.
+    /// What is wrong with it, as the kubelet or the scheduler said; see [`PodFacts::trouble()`].
     pub trouble: Option<Trouble>,
 }
 
@@ -54,6 +54,14 @@ pub enum Phase {
     Running,
     /// It has ended for good, and says why: `Evicted`, `Error`, `Completed`.
     Ended(String),
+}
+
+impl PodFacts {
+    /// What is wrong with the pod now.
+    #[must_use]
+    pub fn trouble(&self, now: Timestamp) -> Option<&Trouble> {
+        self.trouble.as_ref().filter(|trouble| trouble.fades.is_none_or(|at| now < at))
+    }
 }
 
 /// Reduces a pod to its pool and facts. `None` when it carries no label of a pool.

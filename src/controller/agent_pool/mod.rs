@@ -1,6 +1,9 @@
 //! The controller of AgentPools.
 
+pub mod build;
 pub mod memory;
+pub mod plan;
+pub mod validate;
 
 use std::sync::Arc;
 
