@@ -45,6 +45,18 @@ pub enum Outcome {
     After(Duration),
 }
 
+impl Outcome {
+    /// The same, with a look after this time at the latest.
+    #[must_use]
+    pub fn sooner(self, after: Option<Duration>) -> Self {
+        match (self, after) {
+            (outcome, None) => outcome,
+            (Self::Done, Some(after)) => Self::After(after),
+            (Self::After(before), Some(after)) => Self::After(before.min(after)),
+        }
+    }
+}
+
 /// How a reconcile failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

@@ -62,10 +62,7 @@ pub fn of(pod: &Pod) -> Option<Trouble> {
     let scheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled");
     if let Some(refused) = scheduled.filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable")) {
         let said = refused.message.as_deref().unwrap_or("the scheduler does not say why").trim_end_matches('.');
-        all.push(Trouble::new(
-            Reason::Unschedulable,
-            format!("no node takes the pod ({said}): add room, or ask for less in the template"),
-        ));
+        all.push(Trouble::new(Reason::Unschedulable, format!("no node takes the pod ({said}): add room, or ask for less in the template")));
     }
     all.into_iter().min_by_key(|trouble| trouble.reason)
 }
@@ -113,7 +110,9 @@ fn crashing(container: &ContainerStatus, running: Option<&ContainerStateRunning>
         None => (Reason::CrashLoop, format!("container {name:?} ends again and again: see its log (kubectl logs --previous)")),
         Some(last) if last.reason.as_deref() == Some("OOMKilled") => (
             Reason::OutOfMemory,
-            format!("container {name:?} was killed because it used more memory than its limit: raise resources.limits.memory in the template"),
+            format!(
+                "container {name:?} was killed because it used more memory than its limit: raise resources.limits.memory in the template"
+            ),
         ),
         Some(last) => {
             let how = match last.signal.filter(|signal| *signal != 0) {

@@ -5,8 +5,9 @@
 
 pub mod error;
 pub mod events;
+pub mod read;
 pub mod ready;
 pub mod write;
 
 pub use error::{Class, Error};
-pub use events::Events;
+pub use events::{Events, News};

@@ -143,7 +143,7 @@ fn place(meta: &ObjectMeta) -> (&str, &str) {
     (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-fn kind<K: Object>() -> String {
+pub(super) fn kind<K: Object>() -> String {
     K::kind(&()).to_lowercase()
 }
 

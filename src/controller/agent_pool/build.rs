@@ -261,11 +261,7 @@ fn plain(name: &str, value: &str) -> EnvVar {
 
 fn field(name: &str, path: &str) -> EnvVar {
     let source = ObjectFieldSelector { api_version: Some("v1".to_owned()), field_path: path.to_owned() };
-    EnvVar {
-        name: name.to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource { field_ref: Some(source), ..EnvVarSource::default() }),
-    }
+    EnvVar { name: name.to_owned(), value: None, value_from: Some(EnvVarSource { field_ref: Some(source), ..EnvVarSource::default() }) }
 }
 
 #[cfg(test)]

@@ -93,7 +93,10 @@ pub fn validate(pool: &AgentPool) -> Result<Validated<'_>, Vec<Problem>> {
         wrong("HostNetwork", message.to_owned());
     }
     if let Some(policy) = pod.restart_policy.as_deref().filter(|policy| *policy != "Always") {
-        wrong("RestartPolicy", format!("template.spec.restartPolicy is {policy:?}, and agents run until they are told to end: remove it or use Always"));
+        wrong(
+            "RestartPolicy",
+            format!("template.spec.restartPolicy is {policy:?}, and agents run until they are told to end: remove it or use Always"),
+        );
     }
     if let Some(port) = pool.spec.agent.port.filter(|port| RESERVED_PORTS.contains(port)) {
         wrong("ReservedPort", format!("agent.port is {port}, which is the sidecar's: let the agent listen on another port"));
@@ -102,7 +105,10 @@ pub fn validate(pool: &AgentPool) -> Result<Validated<'_>, Vec<Problem>> {
     for container in containers(pod) {
         let name = &container.name;
         if name == SIDECAR_CONTAINER {
-            wrong("ReservedName", format!("a container of the template is called {name:?}, which is the sidecar's name: call it something else"));
+            wrong(
+                "ReservedName",
+                format!("a container of the template is called {name:?}, which is the sidecar's name: call it something else"),
+            );
         } else if !names.insert(name) {
             wrong("DuplicateContainer", format!("two containers of the template are called {name:?}: rename one of them"));
         }
