@@ -85,7 +85,7 @@ impl Puller {
     /// When the connection is away, or the queue does not exist.
     pub async fn next(&mut self, wait: Duration) -> Result<Option<Delivery>, BusError> {
         while let Some(Some(message)) = self.arrivals.next().now_or_never() {
-            let fresh = self.open.as_ref().is_some_and(|open| open.reply == message.subject.as_str() && open.since.elapsed() < FRESH);
+            let fresh = self.answers(&message) && self.open.as_ref().is_some_and(|open| open.since.elapsed() < FRESH);
             if fresh {
                 if let Some(answer) = self.read(message) {
                     return answer;
@@ -150,9 +150,15 @@ impl Puller {
         Ok(until)
     }
 
+    /// Whether an arrival answers the pull that is open. A status comes on the subject of its pull; a task
+    /// comes on its own subject, so it counts as the answer to whichever pull is open.
+    fn answers(&self, message: &Message) -> bool {
+        self.open.as_ref().is_some_and(|open| message.status.is_none() || open.reply == message.subject.as_str())
+    }
+
     /// What an arrival means; `None` when it is of no interest.
     fn read(&mut self, message: Message) -> Option<Result<Option<Delivery>, BusError>> {
-        let current = self.open.as_ref().is_some_and(|open| open.reply == message.subject.as_str());
+        let current = self.answers(&message);
         let answer = match message.status.map(|status| status.as_u16()) {
             None => Ok(Some(self.delivery(message)?)),
             _ if !current => return None,
