@@ -1,6 +1,7 @@
 //! Helpers that several test files share. Each file uses some of them.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod apiserver;
 pub mod http;
 pub mod nats;
 
@@ -19,4 +20,21 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
         assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Asks again and again until it succeeds, and fails the test with the last refusal when it never does.
+pub async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(problem) => assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}: {problem}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A path of the checkout.
+pub fn checkout(path: &str) -> std::path::PathBuf {
+    std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::LazyLock;
 
+use skein::bus::nats::Bus;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -51,6 +52,13 @@ impl Nats {
     /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection to it that is there.
+    pub async fn bus(&self, name: &str) -> Bus {
+        let bus = Bus::connect(&self.url(), name).await.unwrap();
+        eventually("the connection to the broker", async || bus.connected().then_some(())).await;
+        bus
     }
 
     /// Kills it as a power cut would.
