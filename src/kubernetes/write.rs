@@ -89,6 +89,24 @@ pub async fn apply_status<K: Object>(client: &Client, manager: &str, of: &K, sta
     ask(|| format!("write the status of {} {name}", kind::<K>()), api.patch_status(name, &params, &Patch::Apply(patch))).await
 }
 
+/// Makes the finalizers of an object that this manager owns equal to what is given (server-side apply).
+/// Only of that very object: one that is gone is not made again, and another one of its name is left
+/// alone, as a conflict.
+///
+/// # Errors
+/// When the server could not be asked or refused, or when the object is another one.
+pub async fn finalizers<K: Object>(client: &Client, manager: &str, of: &K, finalizers: &[&str]) -> Result<K, Error> {
+    let (namespace, name) = place(of.meta());
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let patch = serde_json::json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": name, "uid": of.uid(), "finalizers": finalizers},
+    });
+    let params = PatchParams::apply(manager).force();
+    ask(|| format!("write the finalizers of {} {name}", kind::<K>()), api.patch(name, &params, &Patch::Apply(patch))).await
+}
+
 /// Deletes one very object: another one of its name, and with a `version` also the same one in another
 /// state than the caller saw, is left alone, as a conflict.
 ///

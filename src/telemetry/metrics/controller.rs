@@ -26,6 +26,18 @@ pub struct Metrics {
     pub heartbeat_age: Histogram,
     /// How often the bus was lost and found again.
     pub bus_reconnects: IntCounter,
+    /// What was lost or changed on the bus, and has been mended.
+    pub bus_repairs: IntCounterVec,
+    /// Tasks that wait for a pool or are in flight, by pool.
+    pub queue_tasks: IntGaugeVec,
+    /// The size of each topology's journal.
+    pub journal_bytes: IntGaugeVec,
+    /// The number of messages in each topology's journal.
+    pub journal_messages: IntGaugeVec,
+    /// Messages that were dropped from journals because they were old or in the way.
+    pub trimmed: IntCounter,
+    /// Journals on the bus whose topology does not exist.
+    pub orphans: IntGauge,
     /// 1 on the replica that acts.
     pub leader: IntGauge,
 }
@@ -59,6 +71,16 @@ impl Metrics {
         registry.register(Box::new(heartbeat_age.clone()))?;
         let bus_reconnects = IntCounter::new("skein_controller_bus_reconnects_total", "How often the bus was lost and found again.")?;
         registry.register(Box::new(bus_reconnects.clone()))?;
+        let trimmed = IntCounter::new(
+            "skein_controller_journal_trimmed_messages_total",
+            "Messages that were dropped from journals because they were old or in the way.",
+        )?;
+        registry.register(Box::new(trimmed.clone()))?;
+        let orphans = IntGauge::new(
+            "skein_controller_orphaned_journals",
+            "Journals on the bus whose topology does not exist, as after its finalizer was removed by hand.",
+        )?;
+        registry.register(Box::new(orphans.clone()))?;
         let leader = IntGauge::new("skein_controller_leader", "1 on the replica that acts, 0 on those that stand by.")?;
         registry.register(Box::new(leader.clone()))?;
         Ok(Self {
@@ -80,6 +102,24 @@ impl Metrics {
             restarts: counters("skein_controller_agent_restarts_total", "Agents that were replaced, by reason.", &["reason"])?,
             heartbeat_age,
             bus_reconnects,
+            bus_repairs: counters(
+                "skein_controller_bus_repairs_total",
+                "What was lost or changed on the bus and has been mended: journal, bucket, queue, program or configuration.",
+                &["kind"],
+            )?,
+            queue_tasks: gauges(
+                "skein_controller_pool_tasks",
+                "Tasks that wait for an agent of the pool (pending) or that an agent has (in_flight).",
+                &["namespace", "pool", "state"],
+            )?,
+            journal_bytes: gauges("skein_controller_journal_bytes", "The size of the journal of a topology.", &["namespace", "topology"])?,
+            journal_messages: gauges(
+                "skein_controller_journal_messages",
+                "The number of messages in the journal of a topology.",
+                &["namespace", "topology"],
+            )?,
+            trimmed,
+            orphans,
             leader,
         })
     }
