@@ -52,7 +52,7 @@ impl Statement {
 }
 
 /// The longest message that the API server takes in a condition.
-const MAX_MESSAGE: usize = 32_768;
+pub(super) const MAX_MESSAGE: usize = 32_768;
 
 /// Merges what a report states into the conditions that an object has: keeps the order of the
 /// statements, drops conditions that are no longer stated, and moves `lastTransitionTime` only when

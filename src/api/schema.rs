@@ -1,11 +1,13 @@
 //! What the derived schemas need to become good CRDs: a pod template that fits, list types, and
-//! bounds for numbers.
+//! bounds for what Kubernetes' own types leave without.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use schemars::{JsonSchema as _, Schema, SchemaGenerator};
+
+use super::condition::MAX_MESSAGE;
 
 /// The schema of a pod template, without its descriptions.
 ///
@@ -38,10 +40,26 @@ fn tidy(schema: &mut JSONSchemaProps) {
     if schema.type_.as_deref() == Some("array") && schema.x_kubernetes_list_type.is_none() {
         schema.x_kubernetes_list_type = Some("atomic".to_owned());
     }
-    for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
+    for (name, property) in schema.properties.iter_mut().flatten() {
         tidy(property);
+        if let ("conditions", Some(JSONSchemaPropsOrArray::Schema(condition))) = (name.as_str(), property.items.as_mut()) {
+            bound(condition);
+        }
     }
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = schema.items.as_mut() {
         tidy(items);
+    }
+}
+
+/// Gives a condition the bounds that Kubernetes gives it in its own definitions; the Rust type has none.
+fn bound(condition: &mut JSONSchemaProps) {
+    for (name, property) in condition.properties.iter_mut().flatten() {
+        match name.as_str() {
+            "type" => (property.min_length, property.max_length) = (Some(1), Some(316)),
+            "status" => property.enum_ = Some(["True", "False", "Unknown"].map(|status| JSON(status.into())).to_vec()),
+            "reason" => (property.min_length, property.max_length) = (Some(1), Some(1024)),
+            "message" => property.max_length = i64::try_from(MAX_MESSAGE).ok(),
+            _ => {}
+        }
     }
 }
