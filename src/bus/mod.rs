@@ -6,6 +6,7 @@
 
 pub mod envelope;
 pub mod heartbeat;
+pub mod ids;
 pub mod nats;
 pub mod subjects;
 pub mod trace;

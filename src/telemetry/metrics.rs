@@ -7,6 +7,7 @@
 
 pub mod controller;
 pub mod gateway;
+pub mod sidecar;
 
 use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
 use async_nats::jetstream::message::Message as Stored;
-use async_nats::{Message, Subject, Subscriber};
+use async_nats::{Message, Request, Subject, Subscriber};
 use futures::{FutureExt as _, StreamExt as _};
+use serde::Deserialize;
 
 use super::connection::Bus;
 use super::direct::text;
@@ -22,6 +23,38 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A task that may have waited unseen for longer than this goes back: its lease may have run out.
 const FRESH: Duration = Duration::from_secs(8);
 
+impl Bus {
+    /// When the queue of a pool was made, as the broker says it: another queue of the same name has
+    /// another time, and a task taken from the one must not be acknowledged to the other.
+    ///
+    /// # Errors
+    /// When there is no such queue, or the broker cannot be asked.
+    pub async fn queue(&self, team: &Team, pool: &str) -> Result<String, BusError> {
+        let subject = format!("$JS.API.CONSUMER.INFO.{}.{pool}", team.stream());
+        let answer = self.ask(subject, Request::new().timeout(Some(PATIENCE))).await?;
+        let answer: Info = serde_json::from_slice(&answer.payload).map_err(BusError::other)?;
+        match (answer.created, answer.error) {
+            (Some(created), None) => Ok(created),
+            (_, Some(error)) if error.code == 404 => Err(BusError::NoJournal),
+            (_, error) => Err(BusError::Other(error.map_or_else(String::new, |error| error.description))),
+        }
+    }
+}
+
+/// What the broker says of a consumer.
+#[derive(Deserialize)]
+struct Info {
+    created: Option<String>,
+    error: Option<InfoError>,
+}
+
+#[derive(Deserialize)]
+struct InfoError {
+    code: u16,
+    #[serde(default)]
+    description: String,
+}
+
 /// One place at which an agent can take a task.
 pub struct Puller {
     bus: Bus,
@@ -31,12 +64,13 @@ pub struct Puller {
     arrivals: Subscriber,
     pulls: u64,
     open: Option<Open>,
+    /// When the last pull was sent. What arrives has been under way for no longer than since then.
+    since: Instant,
 }
 
 /// A pull that the broker has not answered.
 struct Open {
     reply: String,
-    since: Instant,
     until: Instant,
     connection: u64,
 }
@@ -69,7 +103,16 @@ impl Puller {
     pub async fn new(bus: &Bus, team: &Team, pool: &str) -> Result<Self, BusError> {
         let inbox = bus.client().new_inbox();
         let arrivals = bus.client().subscribe(format!("{inbox}.*")).await.map_err(BusError::other)?;
-        Ok(Self { bus: bus.clone(), team: team.clone(), pool: pool.to_owned(), inbox, arrivals, pulls: 0, open: None })
+        Ok(Self {
+            bus: bus.clone(),
+            team: team.clone(),
+            pool: pool.to_owned(),
+            inbox,
+            arrivals,
+            pulls: 0,
+            open: None,
+            since: Instant::now(),
+        })
     }
 
     /// The team that this pulls for.
@@ -85,8 +128,7 @@ impl Puller {
     /// When the connection is away, or the queue does not exist.
     pub async fn next(&mut self, wait: Duration) -> Result<Option<Delivery>, BusError> {
         while let Some(Some(message)) = self.arrivals.next().now_or_never() {
-            let fresh = self.answers(&message) && self.open.as_ref().is_some_and(|open| open.since.elapsed() < FRESH);
-            if fresh {
+            if self.since.elapsed() < FRESH {
                 if let Some(answer) = self.read(message) {
                     return answer;
                 }
@@ -123,19 +165,26 @@ impl Puller {
         }
     }
 
-    /// Stops pulling; what arrives all the same goes back at once.
-    pub async fn close(mut self) {
+    /// Stops pulling. A task that was under way meanwhile is handed out and has to be worked on or given
+    /// back.
+    pub async fn close(mut self) -> Option<Delivery> {
+        let mut last = None;
         if self.arrivals.drain().await.is_err() {
-            return;
+            return last;
         }
         let rest = async {
             while let Some(message) = self.arrivals.next().await {
-                if let Some(delivery) = self.delivery(message) {
-                    let _ = delivery.receipt.nak(None).await;
+                let fresh = self.since.elapsed() < FRESH;
+                match self.delivery(message) {
+                    Some(delivery) if fresh && last.is_none() => last = Some(delivery),
+                    Some(delivery) => drop(delivery.receipt.nak(None).await),
+                    None => {}
                 }
             }
         };
+        // Without a connection there is nobody to end the subscription; and nothing can arrive.
         let _ = tokio::time::timeout(GRACE, rest).await;
+        last
     }
 
     async fn pull(&mut self, wait: Duration, connection: u64) -> Result<Instant, BusError> {
@@ -143,23 +192,19 @@ impl Puller {
         let reply = format!("{}.{}", self.inbox, self.pulls);
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.team.stream(), self.pool);
         let query = format!(r#"{{"batch":1,"expires":{}}}"#, wait.as_nanos());
-        let now = Instant::now();
+        self.since = Instant::now();
         self.bus.client().publish_with_reply(subject, reply.clone(), query.into()).await.map_err(BusError::other)?;
-        let until = now + wait + GRACE;
-        self.open = Some(Open { reply, since: now, until, connection });
+        let until = self.since + wait + GRACE;
+        self.open = Some(Open { reply, until, connection });
         Ok(until)
     }
 
-    /// Whether an arrival answers the pull that is open. A status comes on the subject of its pull; a task
-    /// comes on its own subject, so it counts as the answer to whichever pull is open.
-    fn answers(&self, message: &Message) -> bool {
-        self.open.as_ref().is_some_and(|open| message.status.is_none() || open.reply == message.subject.as_str())
-    }
-
-    /// What an arrival means; `None` when it is of no interest.
+    /// What an arrival means; `None` when it is of no interest. The broker says of a status to which pull
+    /// it belongs. Of a task it does not; but a task that an older pull brought is as good.
     fn read(&mut self, message: Message) -> Option<Result<Option<Delivery>, BusError>> {
-        let current = self.answers(&message);
-        let answer = match message.status.map(|status| status.as_u16()) {
+        let status = message.status.map(|status| status.as_u16());
+        let current = self.open.as_ref().is_some_and(|open| open.reply == message.subject.as_str());
+        let answer = match status {
             None => Ok(Some(self.delivery(message)?)),
             _ if !current => return None,
             Some(100) => return None,
@@ -173,9 +218,7 @@ impl Puller {
                 }
             }
         };
-        if current {
-            self.open = None;
-        }
+        self.open = None;
         Some(answer)
     }
 

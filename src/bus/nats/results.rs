@@ -19,7 +19,8 @@ use super::connection::Bus;
 use super::direct::{Start, number, text};
 use super::error::BusError;
 use crate::bus::envelope::{Task, TaskResult, header};
-use crate::bus::subjects::{GATEWAY, Team};
+use crate::bus::ids;
+use crate::bus::subjects::Team;
 
 /// The time between two looks into the journal while something is waited for.
 const LOOK: Duration = Duration::from_secs(3);
@@ -101,12 +102,12 @@ impl Results {
     /// # Errors
     /// When the journal cannot be read, or not in time.
     pub async fn find(&self, team: &Team, task_id: &str) -> Result<Option<TaskResult>, BusError> {
-        let Some(created) = time_of(task_id) else { return Ok(None) };
-        let Inner { bus, pool, agent, .. } = &*self.0;
-        // Any replica of the gateway may be asked for what any other one has sent.
-        let agent = if pool == GATEWAY { "*" } else { agent };
-        let start = Start::Time(created - SKEW_MS);
-        bus.scan(&team.stream(), &team.results_for(pool, agent), start, SEARCH, |message| outcome_of(message, task_id)).await
+        // Whatever agent of the pool sent the task: the one that did may be gone, and another one has
+        // been given the task that this one was a part of.
+        let Some(created) = ids::time_of(task_id) else { return Ok(None) };
+        let filter = team.results_for(&self.0.pool, "*");
+        let start = Start::Time((created - SKEW_MS).max(0));
+        self.0.bus.scan(&team.stream(), &filter, start, SEARCH, |message| outcome_of(message, task_id)).await
     }
 }
 
@@ -250,12 +251,6 @@ fn outcome_of(message: &Message, task_id: &str) -> Option<TaskResult> {
     TaskResult::parse(|name| text(message, name), message.payload.clone()).ok()
 }
 
-/// When a task was made, which its id says: milliseconds since 1970.
-fn time_of(task_id: &str) -> Option<i64> {
-    let id = uuid::Uuid::try_parse(task_id).ok()?;
-    (id.get_version_num() == 7).then(|| i64::try_from(id.as_u128() >> 80).ok()).flatten()
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -263,15 +258,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_time_of_a_task_is_in_its_id() {
-        let now = jiff::Timestamp::now().as_millisecond();
-        let of_id = time_of(&uuid::Uuid::now_v7().to_string()).unwrap();
-        assert!((of_id - now).abs() < 1000, "{of_id} {now}");
-        assert_eq!(time_of("67e55044-10b1-426f-9247-bb680e5fe0c8"), None);
-        assert_eq!(time_of("x"), None);
-    }
 
     /// A sender that no longer waits must not be remembered for ever.
     #[tokio::test]

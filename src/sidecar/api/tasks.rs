@@ -1,0 +1,275 @@
+//! Sending tasks, and asking what became of them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::route::{Target, route};
+use super::{parameters, text, wait};
+use crate::bus::envelope::{Payload, Trace, header as names};
+use crate::bus::nats::{BusError, StoredTask, Waiting};
+use crate::bus::{Task, TaskResult, Team, ids, trace};
+use crate::http::{Problem, body};
+use crate::sidecar::Sidecar;
+use crate::sidecar::inflight::InHand;
+
+/// How often an outcome is looked for that another agent may have been told of.
+const LOOK: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Send {
+    to: Option<String>,
+    capability: Option<String>,
+    wait: Option<u32>,
+    deadline: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wait {
+    wait: Option<u32>,
+}
+
+/// `POST /v1/tasks`: sends a task, and waits for its outcome if asked to.
+pub(super) async fn send(State(sidecar): State<Arc<Sidecar>>, uri: Uri, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let outcome = try_send(&sidecar, &uri, &headers, body).await;
+    let (word, response) = match outcome {
+        Ok(sent) => sent,
+        Err((problem, word)) => {
+            sidecar.metrics.sent(word);
+            return Err(problem);
+        }
+    };
+    sidecar.metrics.sent(word);
+    response.finish(&sidecar).await
+}
+
+/// A task that has been sent.
+struct Sent {
+    id: String,
+    team: Team,
+    waiting: Option<(Waiting, Instant)>,
+    duplicate: bool,
+}
+
+async fn try_send(sidecar: &Sidecar, uri: &Uri, headers: &HeaderMap, body: Body) -> Result<(&'static str, Sent), (Problem, &'static str)> {
+    let bad = |problem| (problem, "bad_request");
+    let query: Send = parameters(uri).map_err(bad)?;
+    let target = match (&query.to, &query.capability) {
+        (Some(pool), None) => Target::Pool(pool),
+        (None, Some(capability)) => Target::Capability(capability),
+        _ => return Err(bad(Problem::bad_request("say whom the task is for: either ?to=<pool> or ?capability=<capability>"))),
+    };
+    let patience = wait(query.wait).map_err(bad)?;
+    let parent = parent(sidecar, headers).map_err(bad)?;
+    let key = text(headers, "Idempotency-Key").map_err(bad)?;
+    let (team, to_pool) = {
+        let program = sidecar.program.borrow();
+        let Some(program) = program.as_ref() else { return Err((no_program(), "unavailable")) };
+        let turn = sidecar.turn.fetch_add(1, Ordering::Relaxed);
+        let route = route(program, &sidecar.config.identity.pool, target, turn)?;
+        (Team::new(&sidecar.config.identity.namespace, &program.topology), route.pool.clone())
+    };
+    if !sidecar.bus.connected() {
+        return Err((BusError::Disconnected.into(), "unavailable"));
+    }
+    let payload = Payload {
+        body: body::read(body, sidecar.bus.max_payload()).await.map_err(|problem| {
+            let word = if problem.status == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { "bad_request" };
+            (problem, word)
+        })?,
+        content_type: text(headers, header::CONTENT_TYPE.as_str()).map_err(bad)?.map(str::to_owned),
+    };
+    let context = context(headers, parent.as_ref()).map_err(bad)?;
+    let task = task(sidecar, parent.as_ref(), key, query.deadline, context, payload);
+
+    // To be listened for before the task is sent; the answer may be faster than the acknowledgement.
+    let waiting = patience.map(|patience| (sidecar.results.expect(&team, &task.id), Instant::now() + patience));
+    match sidecar.bus.publish_task(&team, &to_pool, &task).await {
+        Ok(published) => {
+            let word = if published.duplicate { "duplicate" } else { "accepted" };
+            debug!(task = task.id, to = to_pool, word, "sent");
+            Ok((word, Sent { id: task.id, team, waiting, duplicate: published.duplicate || key.is_some() }))
+        }
+        Err(error) => {
+            let word = if matches!(error, BusError::TooLarge { .. }) { "too_large" } else { "unavailable" };
+            Err((Problem::from(error).with("id", task.id), word))
+        }
+    }
+}
+
+/// The task that the agent works on while it sends this one.
+fn parent(sidecar: &Sidecar, headers: &HeaderMap) -> Result<Option<InHand>, Problem> {
+    let Some(id) = text(headers, names::TASK_ID)? else { return Ok(None) };
+    sidecar.in_flight.get(id).map(Some).ok_or_else(|| {
+        let detail =
+            format!("{} names task {id:?}, which is not in hand here: give the id of the task that is worked on, or none", names::TASK_ID);
+        Problem::bad_request(detail)
+    })
+}
+
+/// Where the task belongs in a trace: where the agent says, or else below the task that it works on.
+fn context(headers: &HeaderMap, parent: Option<&InHand>) -> Result<Trace, Problem> {
+    let said = text(headers, names::TRACEPARENT)?.filter(|said| trace::is_valid(said));
+    Ok(match (said, parent) {
+        (Some(said), _) => Trace { parent: Some(said.to_owned()), state: text(headers, names::TRACESTATE)?.map(str::to_owned) },
+        (None, Some(parent)) => trace::child(&parent.trace, rand::random(), rand::random()),
+        (None, None) => trace::child(&Trace::default(), rand::random(), rand::random()),
+    })
+}
+
+fn task(sidecar: &Sidecar, parent: Option<&InHand>, key: Option<&str>, deadline: Option<u32>, trace: Trace, payload: Payload) -> Task {
+    let identity = &sidecar.config.identity;
+    let parent_id = parent.map(|parent| parent.task.id.clone());
+    let id = match key {
+        None => ids::fresh(),
+        Some(key) => ids::keyed(&parent_id.clone().unwrap_or_else(|| format!("{}/{}", identity.namespace, identity.pool)), key),
+    };
+    let created = Timestamp::now().as_millisecond();
+    let own = deadline.map(|seconds| created.saturating_add(i64::from(seconds) * 1000));
+    let inherited = parent.and_then(|parent| parent.task.deadline);
+    Task {
+        correlation_id: parent.map_or_else(|| id.clone(), |parent| parent.task.correlation_id.clone()),
+        parent_id,
+        from_pool: identity.pool.clone(),
+        from_agent: identity.agent.clone(),
+        created,
+        deadline: own.into_iter().chain(inherited).min(),
+        trace,
+        payload,
+        id,
+    }
+}
+
+impl Sent {
+    /// Waits for the outcome as long as the agent wants to.
+    async fn finish(self, sidecar: &Sidecar) -> Result<Response, Problem> {
+        let Some((waiting, until)) = self.waiting else { return Ok(accepted(&self.id)) };
+        match outcome(sidecar, &self.team, &self.id, waiting, until, self.duplicate).await {
+            Some(result) => answer(result),
+            None => Ok(accepted(&self.id)),
+        }
+    }
+}
+
+/// The outcome of a task, if it comes in time. `look`: it may have come before, or to another agent.
+async fn outcome(sidecar: &Sidecar, team: &Team, id: &str, waiting: Waiting, until: Instant, look: bool) -> Option<TaskResult> {
+    sidecar.metrics.results_waiting.inc();
+    let found = async {
+        loop {
+            if look && let Ok(Some(result)) = sidecar.results.find(team, id).await {
+                return result;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let result = tokio::select! {
+        result = waiting => Some(result),
+        result = found => Some(result),
+        () = tokio::time::sleep_until(until) => None,
+    };
+    sidecar.metrics.results_waiting.dec();
+    result
+}
+
+/// `GET /v1/tasks/{id}`: what became of a task.
+pub(super) async fn get(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let team = team(&sidecar)?;
+    if let Some(result) = sidecar.results.find(&team, &id).await? {
+        let document = json!({
+            "id": id,
+            "state": result.outcome.as_str(),
+            "reason": result.reason,
+            "pool": result.from_pool,
+            "agent": result.from_agent,
+            "endedAt": time(result.created),
+        });
+        return Ok(axum::Json(document).into_response());
+    }
+    let Some(stored) = sent(&sidecar, &team, &id).await? else { return Err(Problem::unknown_task(&id)) };
+    let document = json!({"id": id, "state": "pending", "pool": stored.pool, "sentAt": time(stored.task.created)});
+    Ok(axum::Json(document).into_response())
+}
+
+/// `GET /v1/tasks/{id}/result`: the result itself.
+pub(super) async fn result(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
+    let query: Wait = parameters(&uri)?;
+    let patience = wait(query.wait)?.unwrap_or_default();
+    let team = team(&sidecar)?;
+    let until = Instant::now() + patience;
+    let waiting = sidecar.results.expect(&team, &id);
+    if let Some(result) = sidecar.results.find(&team, &id).await? {
+        return answer(result);
+    }
+    if sent(&sidecar, &team, &id).await?.is_none() {
+        return Err(Problem::unknown_task(&id));
+    }
+    match outcome(&sidecar, &team, &id, waiting, until, true).await {
+        Some(result) => answer(result),
+        None => Ok(accepted(&id)),
+    }
+}
+
+/// The task itself, if this pool has sent it.
+async fn sent(sidecar: &Sidecar, team: &Team, id: &str) -> Result<Option<StoredTask>, Problem> {
+    let Some(created) = ids::time_of(id) else { return Ok(None) };
+    Ok(sidecar.bus.find_task(team, &sidecar.config.identity.pool, id, created).await?)
+}
+
+fn team(sidecar: &Sidecar) -> Result<Team, Problem> {
+    let program = sidecar.program.borrow();
+    let program = program.as_ref().ok_or_else(no_program)?;
+    Ok(Team::new(&sidecar.config.identity.namespace, &program.topology))
+}
+
+pub(super) fn no_program() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no-topology",
+        "The pool is in no topology",
+        "the pool is in no topology, or its topology has not been accepted: name it in the members of a topology",
+    )
+    .retry_after(5)
+}
+
+fn accepted(id: &str) -> Response {
+    let location = format!("/v1/tasks/{id}");
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], axum::Json(json!({ "id": id }))).into_response()
+}
+
+/// The raw result, or the problem that it is.
+fn answer(result: TaskResult) -> Result<Response, Problem> {
+    if let Some(problem) = Problem::of_outcome(&result) {
+        return Err(problem);
+    }
+    let mut response = result.payload.body.into_response();
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    for (name, value) in [
+        (header::CONTENT_TYPE.as_str(), result.payload.content_type),
+        ("skein-task-id", Some(result.task_id)),
+        ("skein-correlation-id", Some(result.correlation_id)),
+        ("skein-from", Some(result.from_pool)),
+    ] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            headers
+                .insert(header::HeaderName::from_bytes(name.as_bytes()).map_err(|error| Problem::bad_request(error.to_string()))?, value);
+        }
+    }
+    Ok(response)
+}
+
+fn time(ms: i64) -> Option<String> {
+    Timestamp::from_millisecond(ms).ok().map(|time| time.to_string())
+}

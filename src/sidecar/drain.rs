@@ -1,0 +1,52 @@
+//! Ending without losing a task.
+//!
+//! The kubelet asks for `/agent/drain` before it ends the agent: no further task is pulled, and the
+//! request is answered when the last one in hand is done. It asks too before it restarts the agent's
+//! container alone; then [`super::monitor`] sees a new process and tasks are pulled again. The sidecar
+//! itself is told to end by SIGTERM, which in a pod comes after the agent has gone: what is still in hand
+//! goes back to the queue.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::Sidecar;
+use super::state::{Drain, Snapshot};
+
+/// How long tasks that have to go back may take for it.
+const HAND_BACK: Duration = Duration::from_secs(3);
+
+/// Stops pulling for the agent and waits until nothing is in hand.
+///
+/// # Errors
+/// When tasks are left after the drain timeout: how many.
+pub(super) async fn agent(sidecar: &Sidecar) -> Result<(), u32> {
+    sidecar.state.update(|snapshot| snapshot.drain = snapshot.drain.max(Drain::Agent));
+    // Pulls that are open are given up first; what they bring is worked on.
+    let idle = sidecar.state.until(Snapshot::idle);
+    match tokio::time::timeout(sidecar.config.drain_timeout, idle).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(sidecar.state.now().busy),
+    }
+}
+
+/// Ends the work of the process: an agent that listens may finish what it has, unless a second signal
+/// comes; an agent that pulls is gone and reports nothing any more.
+pub(super) async fn process(sidecar: &Sidecar, signals: &mut mpsc::Receiver<()>) {
+    sidecar.state.update(|snapshot| snapshot.drain = Drain::Process);
+    let busy = sidecar.state.now().busy;
+    info!(busy, "told to end");
+    if sidecar.agent.is_some() {
+        let idle = sidecar.state.until(Snapshot::idle);
+        tokio::select! {
+            _ = tokio::time::timeout(sidecar.config.drain_timeout, idle) => {}
+            _ = signals.recv() => warn!("told to end at once"),
+        }
+    }
+    sidecar.stop.cancel();
+    let handed_back = sidecar.state.until(Snapshot::idle);
+    if tokio::time::timeout(HAND_BACK, handed_back).await.is_err() {
+        warn!(busy = sidecar.state.now().busy, "tasks are left that could not be given back; the bus delivers them again");
+    }
+}

@@ -1,0 +1,6 @@
+//! Sidecars as processes, on a real broker, with scripted agents.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod delivery;
