@@ -11,7 +11,6 @@ use crate::support::agent::{Agent, Got};
 use crate::support::nats::Nats;
 use crate::support::sidecar::{Options, Sidecar};
 use crate::support::team::Team;
-use crate::support::until;
 
 fn options(agent: &Agent) -> Options {
     Options::new("coder", "coder-0", Some(agent.port))
@@ -19,7 +18,7 @@ fn options(agent: &Agent) -> Options {
 
 #[tokio::test]
 async fn a_task_is_done_and_its_result_comes_back() {
-    let nats = Nats::start();
+    let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
     let agent = Agent::start(|got: Got| async move { ([("content-type", "text/x-answer")], got.body.to_ascii_uppercase()) });
     let sidecar = Sidecar::start(&nats, &options(&agent)).await;
@@ -40,19 +39,13 @@ async fn a_task_is_done_and_its_result_comes_back() {
     let trace = got.header("traceparent").unwrap();
     assert!(trace.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && !trace.contains("00f067aa0ba902b7"), "{trace}");
 
-    until("the task is acknowledged", || async {
-        match team.in_flight("coder").await {
-            0 => Ok(()),
-            left => Err(left),
-        }
-    })
-    .await;
-    assert_eq!(sidecar.metric(r#"skein_sidecar_tasks_total{outcome="completed"}"#).await, 1.0);
+    team.nothing_left("coder").await;
+    sidecar.metric_is(r#"skein_sidecar_tasks_total{outcome="completed"}"#, 1.0).await;
 }
 
 #[tokio::test]
 async fn what_the_agent_refuses_fails_at_once_with_what_it_said() {
-    let nats = Nats::start();
+    let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
     let agent = Agent::start(|_| async { (StatusCode::UNPROCESSABLE_ENTITY, "there is no such file") });
     let _sidecar = Sidecar::start(&nats, &options(&agent)).await;
@@ -64,7 +57,7 @@ async fn what_the_agent_refuses_fails_at_once_with_what_it_said() {
 
 #[tokio::test]
 async fn what_no_agent_can_do_is_dead_after_as_many_deliveries_as_the_pool_allows() {
-    let nats = Nats::start();
+    let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
     let agent = Agent::start(|_| async { StatusCode::INTERNAL_SERVER_ERROR });
     let sidecar = Sidecar::start(&nats, &options(&agent)).await;
@@ -76,15 +69,15 @@ async fn what_no_agent_can_do_is_dead_after_as_many_deliveries_as_the_pool_allow
         Some("it was given to agents 3 times, which is all that the pool allows; the last attempt: the agent answered 500")
     );
     assert_eq!(agent.got().iter().map(Got::attempt).collect::<Vec<_>>(), [1, 2, 3]);
-    until("the dead letter", || async { if team.dead(&task.id).await == 1 { Ok(()) } else { Err(()) } }).await;
-    assert_eq!(team.outcomes(&task.id).await, 1);
-    until("nothing is left", || async { if team.in_flight("coder").await == 0 { Ok(()) } else { Err(()) } }).await;
-    assert_eq!(sidecar.metric(r#"skein_sidecar_retries_total{reason="error"}"#).await, 2.0);
+    team.nothing_left("coder").await;
+    assert_eq!((team.outcomes(&task.id).await, team.dead(&task.id).await), (1, 1));
+    team.nothing_left("coder").await;
+    sidecar.metric_is(r#"skein_sidecar_retries_total{reason="error"}"#, 2.0).await;
 }
 
 #[tokio::test]
 async fn an_attempt_that_takes_too_long_is_given_up_and_tried_again() {
-    let nats = Nats::start();
+    let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
     let agent = Agent::start(|got: Got| async move {
         if got.attempt() == 1 {
@@ -96,13 +89,13 @@ async fn an_attempt_that_takes_too_long_is_given_up_and_tried_again() {
     let result = team.ask("coder", &team.task("x")).await;
     assert_eq!(result.outcome, Outcome::Completed);
     assert_eq!(agent.got().len(), 2);
-    assert_eq!(sidecar.metric(r#"skein_sidecar_retries_total{reason="timeout"}"#).await, 1.0);
+    sidecar.metric_is(r#"skein_sidecar_retries_total{reason="timeout"}"#, 1.0).await;
 }
 
 /// A regression here loses deliveries to an agent that only asks for patience.
 #[tokio::test]
 async fn an_overloaded_agent_is_asked_again_without_using_up_a_delivery() {
-    let nats = Nats::start();
+    let nats = Nats::start().await;
     let mut team = Team::start(&nats, &["coder"], &[]).await;
     team.pool("coder").max_deliveries = 1;
     team.write_programs().await;
@@ -120,12 +113,12 @@ async fn an_overloaded_agent_is_asked_again_without_using_up_a_delivery() {
     let result = team.ask("coder", &team.task("x")).await;
     assert_eq!(result.outcome, Outcome::Completed, "{result:?}");
     assert_eq!(agent.got().iter().map(Got::attempt).collect::<Vec<_>>(), [1, 1, 1, 1]);
-    assert_eq!(sidecar.metric("skein_sidecar_overloads_total").await, 3.0);
+    sidecar.metric_is("skein_sidecar_overloads_total", 3.0).await;
 }
 
 #[tokio::test]
 async fn what_comes_too_late_expires_without_the_agent() {
-    let nats = Nats::start();
+    let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
     let agent = Agent::start(|_| async { "done" });
     let _sidecar = Sidecar::start(&nats, &options(&agent)).await;
@@ -139,7 +132,7 @@ async fn what_comes_too_late_expires_without_the_agent() {
 
 #[tokio::test]
 async fn a_sender_without_an_edge_is_turned_away_by_the_receiver_too() {
-    let nats = Nats::start();
+    let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder", "tester"], &[]).await;
     let agent = Agent::start(|_| async { "done" });
     let sidecar = Sidecar::start(&nats, &options(&agent)).await;
@@ -153,12 +146,12 @@ async fn a_sender_without_an_edge_is_turned_away_by_the_receiver_too() {
     assert_eq!(result.outcome, Outcome::Failed);
     assert_eq!(result.reason.as_deref(), Some(r#"pool "tester" may not send to pool "coder": the topology has no such edge"#));
     assert_eq!(agent.got().len(), 0);
-    assert_eq!(sidecar.metric("skein_sidecar_refused_senders_total").await, 1.0);
+    sidecar.metric_is("skein_sidecar_refused_senders_total", 1.0).await;
 }
 
 #[tokio::test]
 async fn a_task_that_is_sent_twice_is_done_once() {
-    let nats = Nats::start();
+    let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
     let agent = Agent::start(|_| async { "done" });
     let _sidecar = Sidecar::start(&nats, &options(&agent)).await;
@@ -174,7 +167,7 @@ async fn a_task_that_is_sent_twice_is_done_once() {
 /// not do it a second time.
 #[tokio::test]
 async fn a_task_that_is_delivered_again_after_its_end_is_not_done_again() {
-    let nats = Nats::start();
+    let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
     let task = team.task("x");
     team.send("coder", &task).await;
@@ -197,11 +190,7 @@ async fn a_task_that_is_delivered_again_after_its_end_is_not_done_again() {
 
     let agent = Agent::start(|_| async { "done" });
     let sidecar = Sidecar::start(&nats, &options(&agent)).await;
-    until("the sidecar sees that it has ended", || async {
-        let seen = sidecar.metric("skein_sidecar_already_ended_total").await;
-        if seen == 1.0 { Ok(()) } else { Err(seen) }
-    })
-    .await;
-    until("it is acknowledged", || async { if team.in_flight("coder").await == 0 { Ok(()) } else { Err(()) } }).await;
+    sidecar.metric_is("skein_sidecar_already_ended_total", 1.0).await;
+    team.nothing_left("coder").await;
     assert_eq!(agent.got().len(), 0);
 }

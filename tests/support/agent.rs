@@ -90,7 +90,7 @@ impl Agent {
     pub async fn got_number(&self, number: usize) -> Vec<Got> {
         until(&format!("the agent gets {number} tasks"), || async {
             let got = self.got();
-            if got.len() >= number { Ok(got) } else { Err(got.len()) }
+            if got.len() >= number { Ok(got) } else { Err(format!("{} so far", got.len())) }
         })
         .await
     }

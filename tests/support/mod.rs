@@ -1,9 +1,13 @@
 //! Helpers that several test files share. Each file uses some of them.
 #![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails fails its test")]
 
+pub mod agent;
 pub mod apiserver;
 pub mod http;
 pub mod nats;
+pub mod sidecar;
+pub mod team;
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +36,16 @@ pub async fn until<T, F: Future<Output = Result<T, String>>>(what: &str, mut ask
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits for something, but not for ever.
+pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A path of the checkout.

@@ -3,6 +3,8 @@
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use ::http::Method;
+
 use super::http::{self, Response};
 use super::nats::Nats;
 use super::{free_port, until};
@@ -89,15 +91,24 @@ impl Sidecar {
     }
 
     pub async fn admin(&self, path: &str) -> Result<Response, String> {
-        http::get(&format!("{}{path}", self.admin)).await
+        http::try_send(Method::GET, &format!("{}{path}", self.admin), &[], "").await
     }
 
     pub async fn get(&self, path: &str) -> Response {
-        http::get(&format!("{}{path}", self.api)).await.unwrap()
+        http::get(&format!("{}{path}", self.api)).await
     }
 
     pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<bytes::Bytes>) -> Response {
-        http::post(&format!("{}{path}", self.api), headers, body).await.unwrap()
+        http::send(Method::POST, &format!("{}{path}", self.api), headers, body).await
+    }
+
+    /// Waits until a series has a value.
+    pub async fn metric_is(&self, series: &str, value: f64) {
+        until(&format!("{series} is {value}"), || async {
+            let seen = self.metric(series).await;
+            if (seen - value).abs() < f64::EPSILON { Ok(()) } else { Err(seen.to_string()) }
+        })
+        .await;
     }
 
     /// The value of one series, as `name` or `name{label="value"}`; every series has the pool as well.

@@ -32,7 +32,7 @@ impl Team {
 
     /// Knows what the team should be, and puts nothing on the bus.
     pub async fn plan(nats: &Nats, pools: &[&str], edges: &[(&str, &str)]) -> Self {
-        let bus = Bus::connect(&nats.url(), "test").await.unwrap();
+        let bus = nats.bus("test").await;
         let results = Results::start(&bus, subjects::GATEWAY, "test");
         let edges =
             edges.iter().map(|(from, to)| Edge { from: (*from).to_owned(), to: (*to).to_owned(), relation: Relation::Delegate }).collect();
@@ -76,11 +76,16 @@ impl Team {
         }
     }
 
-    async fn retry<T, F: Future<Output = Result<T, BusError>>>(&self, ask: impl FnMut() -> F) {
-        until("the bus is set up", ask).await;
+    async fn retry<T, F: Future<Output = Result<T, BusError>>>(&self, mut ask: impl FnMut() -> F) {
+        until("the bus is set up", || {
+            let asked = ask();
+            async { asked.await.map_err(|error| error.to_string()) }
+        })
+        .await;
     }
 
     /// A task from outside the team.
+    #[allow(clippy::unused_self, reason = "it reads well")]
     pub fn task(&self, body: &str) -> Task {
         let id = ids::fresh();
         Task {
@@ -104,7 +109,7 @@ impl Team {
     }
 
     pub async fn send(&self, pool: &str, task: &Task) {
-        until("the task is sent", || self.bus.publish_task(&self.name, pool, task)).await;
+        self.retry(|| self.bus.publish_task(&self.name, pool, task)).await;
     }
 
     /// Every outcome of a task that the journal holds: there must be exactly one.
@@ -132,6 +137,15 @@ impl Team {
             message.headers.as_ref().and_then(|headers| headers.get("Skein-Task-Id")).is_some_and(|value| value.as_str() == id)
         };
         messages.take(pending).filter(|message| std::future::ready(of_task(message.as_ref().unwrap()))).count().await
+    }
+
+    /// Waits until every task of a pool is acknowledged.
+    pub async fn nothing_left(&self, pool: &str) {
+        until("nothing is left in the queue", || async {
+            let progress = self.bus.queues(&self.name).await.map_err(|error| error.to_string())?[pool].progress;
+            if progress.pending == 0 && progress.in_flight == 0 { Ok(()) } else { Err(format!("{progress:?}")) }
+        })
+        .await;
     }
 
     /// How many tasks of a pool have been given out and not acknowledged.
