@@ -124,6 +124,12 @@ impl Metrics {
         })
     }
 
+    /// How many looks at objects a controller has had.
+    #[must_use]
+    pub fn reconciles(&self, controller: &str) -> u64 {
+        ["success", "error"].iter().map(|result| self.reconciles.with_label_values(&[controller, result]).get()).sum()
+    }
+
     /// One look at an object is over.
     pub fn reconciled(&self, controller: &str, took: Duration, failed: Option<Class>) {
         self.reconcile_seconds.with_label_values(&[controller]).observe(took.as_secs_f64());

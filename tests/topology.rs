@@ -1,0 +1,442 @@
+//! Topologies on a real API server and a real broker: their life, the faults of the bus, and what the
+//! status says of each within ten seconds. Pools are not run here: the tests say how they are.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use pretty_assertions::assert_eq;
+use serde_json::json;
+use skein::api::{AgentPool, Topology, condition};
+use skein::bus::nats::{Bus, Puller};
+use skein::bus::subjects::pool_program_key;
+use skein::bus::{Outcome, Task, TaskResult, Team};
+use skein::controller::context::{Config, Context};
+use skein::controller::roster::{PoolKey, Roster};
+use skein::controller::{topology, watch};
+use skein::telemetry::metrics;
+use support::apiserver::ApiServer;
+use support::nats::Nats;
+use support::until;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What a user sees must be true within this time after a fault.
+const TRUTH: Duration = Duration::from_secs(10);
+
+/// The controller looks at the whole cluster, so that two tests at a time would be two controllers.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+struct Stage {
+    context: Arc<Context>,
+    client: Client,
+    namespace: String,
+    nats: Nats,
+    bus: Bus,
+    _controller: DropGuard,
+    _server: Arc<ApiServer>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let server = ApiServer::shared();
+        let alone = ONE_AT_A_TIME.lock().await;
+        let client = server.client().await;
+        let namespace = server.namespace(&client).await;
+        let nats = Nats::start().await;
+        let bus = nats.bus("test").await;
+        let registry = metrics::registry("controller").unwrap();
+        let measured = metrics::controller::Metrics::new(&registry).unwrap();
+        let config = Config {
+            sidecar_image: "skein".to_owned(),
+            sidecar_image_pull_policy: "Never".to_owned(),
+            agent_nats_url: nats.url(),
+            identity: "test".to_owned(),
+        };
+        let (stores, writers) = watch::stores();
+        let context = Arc::new(Context::new(client.clone(), nats.bus("controller").await, stores, Roster::default(), measured, config));
+        let shutdown = CancellationToken::new();
+        tokio::spawn(watch::run(writers, Arc::clone(&context), shutdown.clone()));
+        assert!(context.stores.wait_until_ready().await);
+        tokio::spawn(topology::run(Arc::clone(&context), shutdown.clone()));
+        Self { context, client, namespace, nats, bus, _controller: shutdown.drop_guard(), _server: server, _alone: alone }
+    }
+
+    fn pools(&self) -> Api<AgentPool> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn topologies(&self) -> Api<Topology> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn team(&self, topology: &str) -> Team {
+        Team::new(&self.namespace, topology)
+    }
+
+    async fn pool(&self, name: &str, ready: i32) {
+        let pool: AgentPool = serde_json::from_value(json!({
+            "apiVersion": "skein.dev/v1alpha1", "kind": "AgentPool", "metadata": {"name": name},
+            "spec": {"template": {"spec": {"containers": [{"name": "agent", "image": "agent"}]}}, "drainTimeoutSeconds": 30},
+        }))
+        .unwrap();
+        self.pools().create(&PostParams::default(), &pool).await.unwrap();
+        self.ready(name, ready).await;
+    }
+
+    /// Says how many agents of a pool are ready, as the controller of pools would.
+    async fn ready(&self, name: &str, ready: i32) {
+        let status = if ready > 0 { "True" } else { "False" };
+        let status = json!({
+            "apiVersion": "skein.dev/v1alpha1", "kind": "AgentPool",
+            "status": {"readyReplicas": ready, "replicas": ready, "desiredReplicas": 1, "updatedReplicas": ready, "busyReplicas": 0, "conditions": [
+                {"type": "Ready", "status": status, "reason": "Told", "message": format!("{name} has {ready} agents"), "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            ]},
+        });
+        self.pools().patch_status(name, &PatchParams::apply("test").force(), &Patch::Apply(status)).await.unwrap();
+    }
+
+    async fn topology(&self, name: &str, members: &[&str]) {
+        let members: Vec<_> = members.iter().map(|pool| json!({"pool": pool})).collect();
+        let topology: Topology = serde_json::from_value(json!({
+            "apiVersion": "skein.dev/v1alpha1", "kind": "Topology", "metadata": {"name": name},
+            "spec": {"architecture": "Flat", "members": members},
+        }))
+        .unwrap();
+        self.topologies().create(&PostParams::default(), &topology).await.unwrap();
+    }
+
+    async fn change(&self, name: &str, spec: serde_json::Value) {
+        self.topologies().patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
+    }
+
+    async fn delete(&self, name: &str) {
+        self.topologies().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits for a condition, and says how long that took.
+    async fn says(&self, topology: &str, type_: &str, status: &str, reason: &str, message: &str) -> Duration {
+        let begun = Instant::now();
+        until(&format!("{type_}={status} {reason} {message:?}"), async || {
+            let found = self.topologies().get(topology).await.map_err(|e| e.to_string())?;
+            let status_found = found.status.clone().unwrap_or_default();
+            let said = condition::find(&status_found.conditions, type_).cloned().ok_or("no such condition")?;
+            let right = said.status == status
+                && said.reason == reason
+                && said.message.contains(message)
+                && said.observed_generation == found.metadata.generation;
+            right.then_some(()).ok_or_else(|| format!("{said:?}"))
+        })
+        .await;
+        begun.elapsed()
+    }
+
+    async fn is_ready(&self, topology: &str) {
+        self.says(topology, "Ready", "True", "Ready", "").await;
+    }
+
+    async fn gone(&self, topology: &str) {
+        until("the topology to go", async || {
+            let found = self.topologies().get_opt(topology).await.map_err(|e| e.to_string())?;
+            found.map_or(Ok(()), |found| Err(format!("{:?}", found.status)))
+        })
+        .await;
+    }
+
+    async fn programs(&self) -> Vec<String> {
+        self.bus.list_programs("").await.unwrap_or_default().into_keys().collect()
+    }
+
+    /// Waits until the bus holds these queues and programs, and says how long that took.
+    async fn on_bus(&self, topology: &str, queues: &[&str], programs: &[String]) -> Duration {
+        let begun = Instant::now();
+        until("the bus to be what the topology says", async || {
+            let found: Vec<_> = self.bus.queues(&self.team(topology)).await.map_err(|e| e.to_string())?.into_keys().collect();
+            let keys = self.programs().await;
+            if found == queues && keys == programs { Ok(()) } else { Err(format!("{found:?} {keys:?}")) }
+        })
+        .await;
+        begun.elapsed()
+    }
+
+    fn keys(&self, topology: &str, pools: &[&str]) -> Vec<String> {
+        pools.iter().map(|pool| pool_program_key(&self.namespace, pool)).chain([self.team(topology).program_key()]).collect()
+    }
+
+    async fn send(&self, topology: &str, pool: &str, id: &str) {
+        let task = Task {
+            id: id.to_owned(),
+            correlation_id: id.to_owned(),
+            parent_id: None,
+            from_pool: "_gateway".to_owned(),
+            from_agent: "gateway-0".to_owned(),
+            created: 1,
+            deadline: None,
+            trace: Default::default(),
+            payload: Default::default(),
+        };
+        self.bus.publish_task(&self.team(topology), pool, &task).await.unwrap();
+    }
+
+    /// Does one task, as a sidecar would.
+    async fn end(&self, topology: &str, pool: &str) {
+        let mut puller = Puller::new(&self.bus, &self.team(topology), pool).await.unwrap();
+        let delivery = puller.next(Duration::from_secs(10)).await.unwrap().expect("a task");
+        let task = delivery.task.unwrap();
+        let result = TaskResult {
+            task_id: task.id,
+            correlation_id: task.correlation_id,
+            from_pool: pool.to_owned(),
+            from_agent: format!("{pool}-0"),
+            created: 2,
+            outcome: Outcome::Completed,
+            reason: None,
+            trace: Default::default(),
+            payload: Default::default(),
+        };
+        self.bus.publish_result(&self.team(topology), "_gateway", "gateway-0", &result).await.unwrap();
+        delivery.receipt.ack().await.unwrap();
+    }
+
+    async fn events(&self) -> Vec<String> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        api.list(&ListParams::default()).await.unwrap().items.into_iter().filter_map(|event| event.reason).collect()
+    }
+
+    /// Lets everything of this test go, so that the next one's controller does not find it.
+    async fn leave(self, topologies: &[&str]) {
+        for name in topologies {
+            let _ = self.topologies().delete(name, &DeleteParams::default()).await;
+        }
+        for name in topologies {
+            self.gone(name).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_team_is_put_on_the_bus_told_of_and_taken_off() {
+    let stage = Stage::set().await;
+    stage.pool("a", 1).await;
+    stage.pool("b", 0).await;
+    stage.topology("t", &["a", "b"]).await;
+    let took = stage.says("t", "Programmed", "True", "Programmed", "").await;
+    println!("programmed after {took:?}");
+    stage.on_bus("t", &["a", "b"], &stage.keys("t", &["a", "b"])).await;
+    stage.says("t", "Ready", "False", "PoolsNotReady", "b: b has 0 agents").await;
+    stage.ready("b", 1).await;
+    let took = stage.says("t", "Ready", "True", "Ready", "").await;
+    assert!(took < TRUTH, "{took:?}");
+    let topology = stage.topologies().get("t").await.unwrap();
+    assert_eq!(topology.finalizers(), ["skein.dev/bus"]);
+    let status = topology.status.unwrap();
+    assert_eq!((status.pools, status.ready_pools, status.edges), (2, 2, 2));
+    assert!(status.applied_revision.is_some());
+
+    // Work that has begun is ended before the team goes; new work does not come in.
+    stage.send("t", "a", "task-1").await;
+    until("the queue in the pool's status", async || match stage.context.queue(&PoolKey::new(&stage.namespace, "a")) {
+        Some(queue) if queue.pending == 1 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    stage.delete("t").await;
+    stage.says("t", "Ready", "False", "Deleting", "a (1 waiting, 0 in flight)").await;
+    assert_eq!(stage.programs().await, [pool_program_key(&stage.namespace, "a"), pool_program_key(&stage.namespace, "b")]);
+    stage.end("t", "a").await;
+    stage.gone("t").await;
+    assert!(stage.programs().await.is_empty());
+    assert_eq!(stage.bus.journal(&stage.team("t")).await.unwrap(), None);
+    until("the queue to leave the pool's status", async || match stage.context.queue(&PoolKey::new(&stage.namespace, "a")) {
+        None => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    stage.leave(&[]).await;
+}
+
+#[tokio::test]
+async fn a_bus_that_goes_away_or_forgets_is_told_of_and_mended() {
+    let mut stage = Stage::set().await;
+    stage.pool("a", 1).await;
+    stage.topology("t", &["a"]).await;
+    stage.is_ready("t").await;
+    let keys = stage.keys("t", &["a"]);
+    stage.on_bus("t", &["a"], &keys).await;
+
+    stage.bus.delete_queue(&stage.team("t"), "a").await.unwrap();
+    let queue = stage.on_bus("t", &["a"], &keys).await;
+    stage.bus.delete_program(&keys[0]).await.unwrap();
+    let program = stage.on_bus("t", &["a"], &keys).await;
+    stage.bus.jetstream().delete_stream("KV_skein-programs").await.unwrap();
+    let bucket = stage.on_bus("t", &["a"], &keys).await;
+    stage.bus.delete_journal(&stage.team("t")).await.unwrap();
+    let journal = stage.on_bus("t", &["a"], &keys).await;
+
+    stage.nats.kill().await;
+    let away = stage.says("t", "Ready", "False", "BusUnavailable", "no connection").await;
+    stage.says("t", "Programmed", "Unknown", "BusUnavailable", "").await;
+    stage.says("t", "Degraded", "True", "BusUnavailable", "").await;
+    stage.nats.wipe().await;
+    let back = stage.says("t", "Ready", "True", "Ready", "").await;
+    stage.on_bus("t", &["a"], &keys).await;
+    println!(
+        "mended: queue {queue:?}, program {program:?}, bucket {bucket:?}, journal {journal:?}; away told {away:?}, wiped and mended {back:?}"
+    );
+    for took in [queue, program, bucket, journal, away, back] {
+        assert!(took < TRUTH, "{took:?}");
+    }
+    let events = stage.events().await;
+    assert!(events.contains(&"JournalLost".to_owned()) && events.contains(&"Repaired".to_owned()), "{events:?}");
+    stage.leave(&["t"]).await;
+}
+
+#[tokio::test]
+async fn a_pool_belongs_to_the_older_topology_until_that_goes() {
+    let stage = Stage::set().await;
+    for pool in ["a", "b", "c"] {
+        stage.pool(pool, 1).await;
+    }
+    stage.topology("first", &["a", "b"]).await;
+    stage.is_ready("first").await;
+    // Creation times are whole seconds; of two that are equally old the name decides.
+    stage.topology("second", &["b", "c"]).await;
+    stage.says("second", "ResolvedRefs", "False", "PoolInAnotherTopology", "pool b belongs to topology first").await;
+    stage.says("second", "Programmed", "True", "Programmed", "").await;
+    stage.says("second", "Degraded", "True", "PoolInAnotherTopology", "").await;
+    stage.is_ready("first").await;
+    stage.on_bus("second", &["c"], &[stage.keys("first", &["a", "b", "c"]), vec![stage.team("second").program_key()]].concat()).await;
+    stage.delete("first").await;
+    let took = stage.says("second", "Ready", "True", "Ready", "").await;
+    println!("taken over after {took:?}");
+    assert!(took < TRUTH, "{took:?}");
+    stage.on_bus("second", &["b", "c"], &stage.keys("second", &["b", "c"])).await;
+    stage.leave(&["second"]).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_and_the_rest_works() {
+    let stage = Stage::set().await;
+    stage.pool("a", 1).await;
+    stage.topology("t", &["a", "ghost"]).await;
+    stage.says("t", "ResolvedRefs", "False", "PoolNotFound", "pool ghost does not exist: create it, or remove it from members").await;
+    stage.says("t", "Programmed", "True", "Programmed", "").await;
+    stage.says("t", "Ready", "False", "PoolsNotReady", "ghost: does not exist").await;
+    stage.on_bus("t", &["a"], &stage.keys("t", &["a"])).await;
+    stage.pool("ghost", 1).await;
+    let found = stage.says("t", "Ready", "True", "Ready", "").await;
+    stage.on_bus("t", &["a", "ghost"], &stage.keys("t", &["a", "ghost"])).await;
+
+    // A topology that is wrong is told so, and what it said before stays in force, come what may.
+    stage
+        .change(
+            "t",
+            json!({"architecture": "Hierarchical", "members": [{"pool": "a", "manager": "ghost"}, {"pool": "ghost", "manager": "a"}]}),
+        )
+        .await;
+    let cycle = stage.says("t", "Accepted", "False", "ManagerCycle", "a -> ghost -> a").await;
+    stage.says("t", "Ready", "False", "NotAccepted", "").await;
+    stage.bus.delete_queue(&stage.team("t"), "a").await.unwrap();
+    stage.on_bus("t", &["a", "ghost"], &stage.keys("t", &["a", "ghost"])).await;
+
+    // A member that is removed keeps its queue for as long as there is work in it.
+    stage.send("t", "ghost", "task-1").await;
+    stage.change("t", json!({"architecture": "Flat", "members": [{"pool": "a"}]})).await;
+    stage.says("t", "Programmed", "True", "Programmed", "pool ghost is no longer a member and its queue still holds 1 tasks").await;
+    stage.on_bus("t", &["a", "ghost"], &stage.keys("t", &["a"])).await;
+    stage.end("t", "ghost").await;
+    stage.on_bus("t", &["a"], &stage.keys("t", &["a"])).await;
+
+    // Back again, it has nothing to do that it has done.
+    stage.change("t", json!({"members": [{"pool": "a"}, {"pool": "ghost"}]})).await;
+    stage.on_bus("t", &["a", "ghost"], &stage.keys("t", &["a", "ghost"])).await;
+    assert_eq!(stage.bus.queues(&stage.team("t")).await.unwrap()["ghost"].progress.pending, 0);
+
+    stage.pools().delete("ghost", &DeleteParams::default()).await.unwrap();
+    let missing = stage.says("t", "ResolvedRefs", "False", "PoolNotFound", "ghost").await;
+    println!("pool found {found:?}, cycle {cycle:?}, pool gone {missing:?}");
+    for took in [found, cycle, missing] {
+        assert!(took < TRUTH, "{took:?}");
+    }
+    stage.leave(&["t"]).await;
+}
+
+/// A regression here leaves a namespace in Terminating.
+#[tokio::test]
+async fn a_namespace_can_be_deleted_with_work_in_it() {
+    let stage = Stage::set().await;
+    for pool in ["a", "b"] {
+        stage.pool(pool, 1).await;
+    }
+    stage.topology("t", &["a", "b"]).await;
+    stage.is_ready("t").await;
+    stage.send("t", "a", "task-1").await;
+    // As the namespace's controller does: everything at once, nothing waits for anything.
+    let begun = Instant::now();
+    stage.topologies().delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    stage.pools().delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    stage.gone("t").await;
+    println!("gone after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < TRUTH);
+    assert!(stage.bus.journals().await.unwrap().is_empty());
+    assert!(stage.programs().await.is_empty());
+    assert!(stage.events().await.contains(&"TasksLost".to_owned()));
+    stage.leave(&[]).await;
+}
+
+#[tokio::test]
+async fn without_a_bus_a_topology_waits_to_go_and_may_be_let_go_by_hand() {
+    let mut stage = Stage::set().await;
+    stage.pool("a", 1).await;
+    stage.topology("t", &["a"]).await;
+    stage.topology("u", &["a"]).await;
+    stage.is_ready("t").await;
+    stage.nats.kill().await;
+    for name in ["t", "u"] {
+        stage.delete(name).await;
+        stage.says(name, "Programmed", "False", "Deleting", "remove the finalizer skein.dev/bus by hand").await;
+    }
+    stage.topologies().patch("t", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": []}}))).await.unwrap();
+    stage.gone("t").await;
+    stage.nats.restart().await;
+    stage.gone("u").await;
+    until("the journal that was left to be counted", async || match stage.context.metrics.orphans.get() {
+        1 => Ok(()),
+        other => Err(format!("{other} orphans")),
+    })
+    .await;
+    assert_eq!(stage.bus.journals().await.unwrap().len(), 1);
+
+    // One that appears again goes on with its journal, and takes it along when it goes.
+    stage.topology("t", &["a"]).await;
+    stage.is_ready("t").await;
+    stage.delete("t").await;
+    stage.gone("t").await;
+    assert!(stage.bus.journals().await.unwrap().is_empty());
+    stage.leave(&[]).await;
+}
+
+/// A regression here writes to the API server, or lists, for ever.
+#[tokio::test]
+async fn nothing_is_written_while_nothing_changes() {
+    let stage = Stage::set().await;
+    stage.pool("a", 1).await;
+    stage.topology("t", &["a"]).await;
+    stage.is_ready("t").await;
+    let looks = || stage.context.metrics.reconciles("topology");
+    let still = until("the controller to come to rest", async || {
+        let before = (looks(), stage.topologies().get("t").await.unwrap().resource_version());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let after = (looks(), stage.topologies().get("t").await.unwrap().resource_version());
+        if before == after { Ok(after) } else { Err("still working".to_owned()) }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(still, (looks(), stage.topologies().get("t").await.unwrap().resource_version()));
+    stage.leave(&["t"]).await;
+}
