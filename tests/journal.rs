@@ -1,5 +1,7 @@
 //! Journals and queues on a real broker: made once, mended, never trimmed past work, gone when deleted.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! Topologies on a real API server and a real broker: their life, the faults of the bus, and what the
 //! status says of each within ten seconds. Pools are not run here: the tests say how they are.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use std::sync::Arc;

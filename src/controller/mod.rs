@@ -131,7 +131,7 @@ pub async fn run(args: ControllerArgs, client: Client, shutdown: CancellationTok
     let bus = Bus::connect(&args.bus.nats_url, &args.identity).await.map_err(|error| format!("--nats-url: {error}"))?;
     let (stores, writers) = watch::stores();
     let context = Arc::new(Context::new(client.clone(), bus, stores, Roster::default(), measured, Config::from(&args)));
-    tokio::spawn(roster::listen(context.roster.clone(), context.bus.clone(), everything.clone()));
+    tokio::spawn(roster::listen(context.roster.clone(), context.bus.clone(), context.metrics.clone(), everything.clone()));
     tokio::spawn(watch::run(writers, Arc::clone(&context), everything.clone()));
     tokio::spawn(listen(Arc::clone(&context)));
     ready.set(Err("the controller reads what the API server holds".to_owned()));

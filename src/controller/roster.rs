@@ -17,6 +17,7 @@ use tracing::{debug, error};
 
 use crate::bus::nats::Bus;
 use crate::bus::{Heartbeat, subjects};
+use crate::telemetry::metrics::controller::Metrics;
 
 /// How long a silent agent is remembered: longer than the longest `staleSeconds`.
 const MEMORY: Duration = Duration::from_secs(2 * 3600);
@@ -51,6 +52,15 @@ pub struct Seen {
     pub age: Duration,
 }
 
+/// What a heartbeat told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Whether it tells anything new, other than that the agent still lives.
+    pub news: bool,
+    /// How long ago the one before was; `None` for the first.
+    pub since: Option<Duration>,
+}
+
 #[derive(Debug)]
 struct Entry {
     heartbeat: Heartbeat,
@@ -67,22 +77,22 @@ pub struct Book {
 }
 
 impl Book {
-    /// Notes a heartbeat. Says whether it tells anything new, other than that the agent still lives.
-    pub fn hear(&mut self, heartbeat: Heartbeat, now: Instant) -> bool {
+    /// Notes a heartbeat.
+    pub fn hear(&mut self, heartbeat: Heartbeat, now: Instant) -> Heard {
         self.sweep(now);
         let key = PoolKey::new(&heartbeat.namespace, &heartbeat.pool);
         if let Some(entry) = self.pools.get_mut(&key).and_then(|agents| agents.get_mut(&heartbeat.agent)) {
+            let heard = Heard { news: entry.heartbeat != heartbeat, since: Some(now.saturating_duration_since(entry.heard)) };
             entry.heard = now;
-            let news = entry.heartbeat != heartbeat;
             entry.heartbeat = heartbeat;
-            return news;
+            return heard;
         }
         if self.agents >= CAPACITY {
-            return false;
+            return Heard { news: false, since: None };
         }
         self.agents += 1;
         self.pools.entry(key).or_default().insert(heartbeat.agent.clone(), Entry { heartbeat, heard: now });
-        true
+        Heard { news: true, since: None }
     }
 
     /// Notes whether the bus is there.
@@ -195,11 +205,13 @@ impl Roster {
         })
     }
 
-    /// Notes a heartbeat and tells the subscribers when it is news.
-    pub fn hear(&self, heartbeat: Heartbeat) {
+    /// Notes a heartbeat and tells the subscribers when it is news. Says how long ago the agent's
+    /// heartbeat before was.
+    pub fn hear(&self, heartbeat: Heartbeat) -> Option<Duration> {
         let key = PoolKey::new(&heartbeat.namespace, &heartbeat.pool);
-        if !self.book().hear(heartbeat, Instant::now()) {
-            return;
+        let heard = self.book().hear(heartbeat, Instant::now());
+        if !heard.news {
+            return heard.since;
         }
         lock(&self.shared.subscribers).retain(|subscriber| {
             let Some(pending) = subscriber.upgrade() else { return false };
@@ -207,6 +219,7 @@ impl Roster {
             pending.wake.notify_one();
             true
         });
+        heard.since
     }
 
     /// Notes whether the bus is there.
@@ -235,7 +248,7 @@ pub fn parse(subject: &str, body: &[u8]) -> Option<Heartbeat> {
 
 /// Listens to the heartbeats of the whole cluster until it is told to end. The subscription outlives
 /// every loss of the connection.
-pub async fn listen(roster: Roster, bus: Bus, shutdown: CancellationToken) {
+pub async fn listen(roster: Roster, bus: Bus, metrics: Metrics, shutdown: CancellationToken) {
     let mut heartbeats = match bus.client().subscribe(subjects::ALL_HEARTBEATS).await {
         Ok(heartbeats) => heartbeats,
         Err(error) => {
@@ -246,13 +259,16 @@ pub async fn listen(roster: Roster, bus: Bus, shutdown: CancellationToken) {
     let mut state = bus.state();
     loop {
         roster.connected(*state.borrow_and_update());
+        metrics.bus_reconnects.inc_by(bus.reconnects().saturating_sub(metrics.bus_reconnects.get()));
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = state.changed() => if changed.is_err() { return },
             message = heartbeats.next() => {
                 let Some(message) = message else { return };
                 match parse(&message.subject, &message.payload) {
-                    Some(heartbeat) => roster.hear(heartbeat),
+                    Some(heartbeat) => if let Some(since) = roster.hear(heartbeat) {
+                        metrics.heartbeat_age.observe(since.as_secs_f64());
+                    },
                     None => debug!(subject = %message.subject, "a heartbeat cannot be read"),
                 }
             }
@@ -292,10 +308,10 @@ mod tests {
     #[test]
     fn only_what_an_agent_says_is_news() {
         let (mut book, start) = (Book::default(), Instant::now());
-        assert!(book.hear(beat("a", "a-0"), start));
-        assert!(!book.hear(beat("a", "a-0"), start + seconds(5)));
-        assert!(book.hear(Heartbeat { busy: 1, ..beat("a", "a-0") }, start + seconds(6)));
-        assert!(book.hear(Heartbeat { pod_uid: "v".into(), busy: 1, ..beat("a", "a-0") }, start + seconds(7)));
+        assert_eq!(book.hear(beat("a", "a-0"), start), Heard { news: true, since: None });
+        assert_eq!(book.hear(beat("a", "a-0"), start + seconds(5)), Heard { news: false, since: Some(seconds(5)) });
+        assert!(book.hear(Heartbeat { busy: 1, ..beat("a", "a-0") }, start + seconds(6)).news);
+        assert!(book.hear(Heartbeat { pod_uid: "v".into(), busy: 1, ..beat("a", "a-0") }, start + seconds(7)).news);
         let key = PoolKey::new("default", "a");
         assert_eq!(book.agent(&key, "a-0", start + seconds(17)).map(|s| s.age), Some(seconds(10)));
         assert_eq!(book.agent(&key, "a-1", start), None);
@@ -328,7 +344,7 @@ mod tests {
             book.hear(beat("d", &format!("d-{n}")), start + MEMORY + SWEEP);
         }
         assert_eq!(book.agents(), CAPACITY);
-        assert!(!book.hear(beat("e", "e-0"), start + MEMORY + SWEEP));
+        assert!(!book.hear(beat("e", "e-0"), start + MEMORY + SWEEP).news);
     }
 
     #[tokio::test]

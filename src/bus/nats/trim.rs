@@ -91,7 +91,8 @@ pub fn decide(held: &Held, limits: &Limits, consumers: &[Progress]) -> Trim {
     let slack = (limits.max_age / 64).max(Duration::from_secs(1));
     let too_old = held.oldest > limits.max_age + slack;
     let too_large = held.bytes > limits.max_bytes / 4 * 3;
-    if !too_old && !(too_large && held.oldest > KEEP) {
+    let in_the_way = too_large && held.oldest > KEEP;
+    if !too_old && !in_the_way {
         return Trim::Nothing;
     }
     if floor <= held.first {

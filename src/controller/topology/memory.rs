@@ -16,6 +16,9 @@ use crate::bus::nats::{Bus, BusError};
 /// Which bucket it was, and its newest message: two that are equal hold the same programs.
 type Stamp = (String, u64);
 
+/// All programs of the bucket, by key.
+pub type Programs = Arc<BTreeMap<String, Bytes>>;
+
 /// A status that was written, and the version of the object that it was computed from.
 struct Written {
     version: Option<String>,
@@ -25,7 +28,7 @@ struct Written {
 /// The memory of the controller.
 #[derive(Default)]
 pub struct Memory {
-    programs: tokio::sync::Mutex<Option<(Stamp, Arc<BTreeMap<String, Bytes>>)>>,
+    programs: tokio::sync::Mutex<Option<(Stamp, Programs)>>,
     in_force: Mutex<HashMap<Team, Arc<Wanted>>>,
     written: Mutex<HashMap<Team, Written>>,
 }
@@ -35,7 +38,7 @@ impl Memory {
     ///
     /// # Errors
     /// When the broker does not answer.
-    pub async fn programs(&self, bus: &Bus, bucket: &Stream) -> Result<Arc<BTreeMap<String, Bytes>>, BusError> {
+    pub async fn programs(&self, bus: &Bus, bucket: &Stream) -> Result<Programs, BusError> {
         let stamp = (bucket.created.clone(), bucket.held.last);
         let mut held = self.programs.lock().await;
         if let Some((known, programs)) = held.as_ref()

@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
-use super::memory::Memory;
+use super::memory::{Memory, Programs};
 use crate::api::{AgentPool, Topology};
 use crate::bus::Team;
 use crate::bus::nats::admin::{Queue, Stream};
@@ -53,7 +52,7 @@ pub struct OnBus {
     /// The consumers of the journal that acknowledge, by name.
     pub queues: BTreeMap<String, Queue>,
     /// All programs of the bucket, by key.
-    pub programs: Arc<BTreeMap<String, Bytes>>,
+    pub programs: Programs,
 }
 
 /// The name of a topology on the bus.

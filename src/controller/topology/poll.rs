@@ -9,12 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kube::runtime::reflector::ObjectRef;
 use tokio::time::MissedTickBehavior;
 
 use super::build::Wanted;
-use super::memory::Memory;
+use super::memory::{Memory, Programs};
 use super::observe::{OnBus, team};
 use super::plan::plan;
 use super::report::WORRYING;
@@ -135,7 +134,7 @@ fn busy(queues: &BTreeMap<String, Queue>) -> bool {
 }
 
 /// Whether the bus is not what it should be, or something that the status tells of has changed.
-fn differs(team: &Team, wanted: &Wanted, seen: &mut Seen, bucket: Option<&Stream>, programs: &Arc<BTreeMap<String, Bytes>>) -> bool {
+fn differs(team: &Team, wanted: &Wanted, seen: &mut Seen, bucket: Option<&Stream>, programs: &Programs) -> bool {
     let found =
         OnBus { bucket: bucket.cloned(), journal: seen.journal.clone(), queues: seen.queues.clone(), programs: Arc::clone(programs) };
     let plan = plan(team, wanted, &found);
