@@ -19,11 +19,15 @@ use super::programs::missing;
 use crate::bus::envelope::{Task, TaskResult, header};
 use crate::bus::subjects::Team;
 
-/// How much the clocks of two processes and the broker may differ, and how long a publication may take.
+/// How much the clocks of two processes and the broker differ as a rule.
+const USUAL_SKEW_MS: i64 = 1_000;
+/// How much they may differ at most, and how long a publication may take.
 const SKEW_MS: i64 = 60_000;
 /// How long a search may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-const BATCH: usize = 500;
+/// How many messages are asked for at first, and at most: what is looked for is mostly near.
+const FIRST_BATCH: usize = 16;
+const BATCH: usize = 512;
 /// The header that the broker puts in place of a payload.
 const SIZE: &str = "Nats-Msg-Size";
 
@@ -69,14 +73,20 @@ impl Bus {
     /// # Errors
     /// When the journal cannot be read, or not in time.
     pub async fn find_task(&self, team: &Team, from_pool: &str, id: &str, created: i64) -> Result<Option<StoredTask>, BusError> {
-        let filter = team.task("*", from_pool);
-        self.search(team, filter, From::Time(created - SKEW_MS), |message, place| {
-            if text(message, header::TASK_ID) == Some(id) {
-                return ControlFlow::Break(stored_task(message, place.sequence));
+        // Where clocks agree, the task is soon after its time; only then is it worth looking before.
+        for (after, until) in [(created - USUAL_SKEW_MS, created + 2 * SKEW_MS), (created - SKEW_MS, created - USUAL_SKEW_MS)] {
+            let judge = |message: &Message, place: Place| {
+                if text(message, header::TASK_ID) == Some(id) {
+                    return ControlFlow::Break(stored_task(message, place.sequence));
+                }
+                if place.stored_at > until { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
+            };
+            let found = self.search(team, team.task("*", from_pool), From::Time(after), judge).await?;
+            if found.is_some() {
+                return Ok(found);
             }
-            if place.stored_at > created + 2 * SKEW_MS { ControlFlow::Break(None) } else { ControlFlow::Continue(()) }
-        })
-        .await
+        }
+        Ok(None)
     }
 
     /// Finds the outcome of a task.
@@ -147,8 +157,10 @@ impl Bus {
             let info = consumer.cached_info();
             let mut left = info.num_pending;
             let mut found = None;
+            let mut size = FIRST_BATCH;
             'read: while left > 0 {
-                let batch = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
+                let batch = usize::try_from(left).unwrap_or(size).min(size);
+                size = (size * 4).min(BATCH);
                 let mut messages =
                     consumer.fetch().max_messages(batch).expires(Duration::from_secs(1)).messages().await.map_err(BusError::other)?;
                 let before = left;
