@@ -112,9 +112,7 @@ impl Running {
 /// # Errors
 /// In one sentence, when an argument makes no sense or an address cannot be listened on.
 pub async fn start(args: &GatewayArgs, shutdown: CancellationToken) -> Result<Running, String> {
-    if args.identity.is_empty() || !args.identity.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        return Err(format!("--identity {:?} is not made of letters, digits and dashes", args.identity));
-    }
+    let identity = identity(&args.identity)?;
     let registry = metrics::registry("gateway").map_err(|error| error.to_string())?;
     let measured = metrics::gateway::Metrics::new(&registry).map_err(|error| error.to_string())?;
     let listener = listen(args.address, "--address").await?;
@@ -122,12 +120,11 @@ pub async fn start(args: &GatewayArgs, shutdown: CancellationToken) -> Result<Ru
     let place = |listener: &TcpListener| listener.local_addr().map_err(|error| format!("an address is not known: {error}"));
     let (address, admin_address) = (place(&listener)?, place(&admin_listener)?);
 
-    let bus =
-        Bus::connect(&args.bus.nats_url, &format!("gateway-{}", args.identity)).await.map_err(|error| format!("--nats-url: {error}"))?;
+    let bus = Bus::connect(&args.bus.nats_url, &format!("gateway-{identity}")).await.map_err(|error| format!("--nats-url: {error}"))?;
     let gateway = Arc::new(Gateway {
-        identity: args.identity.clone(),
+        outcomes: outcomes::Outcomes::new(&bus, &identity),
+        identity: identity.clone(),
         roster: roster::Roster::default(),
-        outcomes: outcomes::Outcomes::new(&bus, &args.identity),
         intake: intake::Intake::new(args.max_receiving_mebibytes),
         metrics: measured.clone(),
         programs: bus.watch_team_programs(),
@@ -148,7 +145,7 @@ pub async fn start(args: &GatewayArgs, shutdown: CancellationToken) -> Result<Ru
         }
     });
     let server = Server { listener, routes: routes::router(Arc::clone(&gateway)), metrics: measured, headers: server::HEADERS };
-    info!(%address, identity = args.identity, "tasks are taken");
+    info!(%address, identity, "tasks are taken");
     let patience = Duration::from_secs(args.drain_seconds.into());
     let linger = LINGER.min(patience / 2);
     let serving = tokio::spawn(async move {
@@ -173,6 +170,14 @@ pub async fn start(args: &GatewayArgs, shutdown: CancellationToken) -> Result<Ru
     Ok(Running { address, admin_address, serving })
 }
 
+/// The name of this replica as one token of a subject: the name of a pod may hold dots.
+fn identity(name: &str) -> Result<String, String> {
+    if name.is_empty() {
+        return Err("--identity is empty: give each replica a name of its own".to_owned());
+    }
+    Ok(name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect())
+}
+
 async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("{flag} {address} cannot be listened on: {error}"))
 }
@@ -187,5 +192,16 @@ async fn measure(bus: Bus, metrics: metrics::gateway::Metrics) {
         if state.changed().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_one_token_of_a_subject() {
+        assert_eq!(identity("my.release-gateway-0").as_deref(), Ok("my_release-gateway-0"));
+        assert!(identity("").is_err());
     }
 }

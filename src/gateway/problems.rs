@@ -29,8 +29,10 @@ pub(super) fn suspended(pools: &[&str]) -> Problem {
 }
 
 pub(super) fn no_ready_agent(pools: &[&str]) -> Problem {
-    let detail =
-        format!("no agent of pool {} is ready, and the task has not been stored: try again, and see `kubectl skein status`", pools.join(", "));
+    let detail = format!(
+        "no agent of pool {} is ready, and the task has not been stored: try again, and see `kubectl skein status`",
+        pools.join(", ")
+    );
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-ready-agent", "No agent is ready", detail).with("pools", pools).retry_after(5)
 }
 

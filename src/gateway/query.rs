@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Uri};
 
 use super::problems;
 use crate::bus::envelope::{Trace, header};
+use crate::bus::ids;
 use crate::http::Problem;
 
 /// The longest time for which a request may wait for a result.
@@ -64,10 +65,8 @@ pub(super) fn nothing(uri: &Uri) -> Result<(), Problem> {
 
 /// The id of a task in its one spelling, and when the task was made, in milliseconds since 1970.
 pub(super) fn id(given: &str) -> Result<(String, i64), Problem> {
-    let id = uuid::Uuid::try_parse(given).ok().filter(|id| id.get_version_num() == 7);
-    let time = id.and_then(|id| i64::try_from(id.as_u128() >> 80).ok());
-    match (id, time) {
-        (Some(id), Some(time)) => Ok((id.to_string(), time)),
+    match (uuid::Uuid::try_parse(given), ids::time_of(given)) {
+        (Ok(id), Some(time)) => Ok((id.to_string(), time)),
         _ => Err(problems::malformed_id(given)),
     }
 }

@@ -16,7 +16,7 @@ use super::{answer, choice, problems, query};
 use crate::bus::envelope::Payload;
 use crate::bus::nats::{BusError, Published, StoredTask};
 use crate::bus::subjects::GATEWAY;
-use crate::bus::{Task, Team, trace};
+use crate::bus::{Task, Team, ids, trace};
 use crate::http::Problem;
 
 /// How long the journal is asked again whether it has a task, after it has not answered.
@@ -45,7 +45,7 @@ pub(super) async fn submit(gateway: &Gateway, team: Team, uri: &Uri, headers: &H
     let mut incoming = query::trace(headers);
     incoming.state = incoming.state.filter(|state| state.len() <= MAX_TRACESTATE);
     let created = jiff::Timestamp::now().as_millisecond();
-    let id = uuid::Uuid::now_v7().to_string();
+    let id = ids::fresh();
     let task = Task {
         correlation_id: id.clone(),
         id,
