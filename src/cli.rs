@@ -16,9 +16,9 @@ pub struct Cli {
     /// How logs are written: text for people, json for machines
     #[arg(long, env = "SKEIN_LOG_FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
-    /// What is logged, as `level` or `module=level,…`
-    #[arg(long, env = "SKEIN_LOG", default_value = "info", global = true)]
-    pub log: String,
+    /// What is logged, as `level` or `module=level,…`; nothing by default, and `info` in the cluster
+    #[arg(long, env = "SKEIN_LOG", global = true)]
+    pub log: Option<String>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -38,6 +38,15 @@ fn parse_from(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     let mut command = Cli::command().bin_name(name);
     let matches = command.try_get_matches_from_mut(arguments)?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+impl Cli {
+    /// What is logged. A person who runs a command gets an answer, not a log.
+    #[must_use]
+    pub fn log_filter(&self) -> &str {
+        let role = matches!(self.command, Command::Controller(_) | Command::Sidecar(_) | Command::Gateway(_));
+        self.log.as_deref().unwrap_or(if role { "info" } else { "off" })
+    }
 }
 
 /// What the user typed to run this program.

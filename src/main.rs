@@ -7,14 +7,14 @@ use skein::{cli, controller, ctl, gateway, sidecar, telemetry};
 
 fn main() -> ExitCode {
     let cli = cli::parse();
-    if let Err(problem) = telemetry::logs::init(cli.log_format, &cli.log) {
+    if let Err(problem) = telemetry::logs::init(cli.log_format, cli.log_filter()) {
         eprintln!("skein: {problem}");
         return ExitCode::from(2);
     }
     match cli.command {
         Command::Controller(args) => controller::main(args),
         Command::Sidecar(args) => sidecar::main(args),
-        Command::Gateway(args) => gateway::main(args),
+        Command::Gateway(args) => gateway::main(&args),
         Command::Status(args) => ctl::status(args),
         Command::Submit(args) => ctl::submit(args),
         Command::Crds => ctl::crds(),

@@ -114,7 +114,7 @@ fn explain(server: &str, doing: &str, error: &kube::Error) -> String {
 }
 
 /// The innermost cause: what the operating system, TLS or the server said.
-fn root(error: &dyn std::error::Error) -> String {
+pub(super) fn root(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

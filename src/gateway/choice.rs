@@ -77,8 +77,8 @@ mod tests {
         }
     }
 
-    fn chosen(target: Target, presence: impl Fn(&Route) -> Presence, chance: f64) -> Result<String, (u16, String)> {
-        choose(&team(), &target, presence, chance).map(|route| route.pool.clone()).map_err(|p| (p.status.as_u16(), p.detail))
+    fn chosen(target: &Target, presence: impl Fn(&Route) -> Presence, chance: f64) -> Result<String, (u16, String)> {
+        choose(&team(), target, presence, chance).map(|route| route.pool.clone()).map_err(|p| (p.status.as_u16(), p.detail))
     }
 
     fn pool(name: &str) -> Target {
@@ -91,26 +91,26 @@ mod tests {
 
     #[test]
     fn a_pool_that_is_named_is_taken_unless_it_cannot_work() {
-        assert_eq!(chosen(pool("a"), |_| Presence::Unknown, 0.0), Ok("a".to_owned()));
+        assert_eq!(chosen(&pool("a"), |_| Presence::Unknown, 0.0), Ok("a".to_owned()));
         assert_eq!(
-            chosen(pool("x"), |_| Presence::Unknown, 0.0),
+            chosen(&pool("x"), |_| Presence::Unknown, 0.0),
             Err((404, "the topology has no pool \"x\": its pools are a, b, s".to_owned()))
         );
-        assert_eq!(chosen(pool("s"), |_| Presence::Unknown, 0.0).unwrap_err().0, 409);
-        assert_eq!(chosen(pool("a"), |_| Presence::Nobody, 0.0).unwrap_err().0, 503);
+        assert_eq!(chosen(&pool("s"), |_| Presence::Unknown, 0.0).unwrap_err().0, 409);
+        assert_eq!(chosen(&pool("a"), |_| Presence::Nobody, 0.0).unwrap_err().0, 503);
     }
 
     #[test]
     fn of_able_pools_the_least_loaded_is_taken() {
         let load = |route: &Route| Presence::Ready { load: if route.pool == "a" { 0.5 } else { 0.25 } };
-        assert_eq!(chosen(capability("review"), load, 0.0), Ok("b".to_owned()));
+        assert_eq!(chosen(&capability("review"), load, 0.0), Ok("b".to_owned()));
         let only_a = |route: &Route| if route.pool == "a" { Presence::Ready { load: 3.0 } } else { Presence::Unknown };
-        assert_eq!(chosen(capability("review"), only_a, 0.9), Ok("a".to_owned()), "known to be ready wins over unknown");
-        assert_eq!(chosen(capability("review"), |_| Presence::Unknown, 0.0), Ok("a".to_owned()));
-        assert_eq!(chosen(capability("review"), |_| Presence::Unknown, 0.999), Ok("b".to_owned()));
-        assert_eq!(chosen(capability("paint"), |_| Presence::Unknown, 0.0).unwrap_err().0, 409);
-        assert_eq!(chosen(capability("review"), |_| Presence::Nobody, 0.0).unwrap_err().0, 503);
-        let (status, detail) = chosen(capability("fly"), |_| Presence::Unknown, 0.0).unwrap_err();
+        assert_eq!(chosen(&capability("review"), only_a, 0.9), Ok("a".to_owned()), "known to be ready wins over unknown");
+        assert_eq!(chosen(&capability("review"), |_| Presence::Unknown, 0.0), Ok("a".to_owned()));
+        assert_eq!(chosen(&capability("review"), |_| Presence::Unknown, 0.999), Ok("b".to_owned()));
+        assert_eq!(chosen(&capability("paint"), |_| Presence::Unknown, 0.0).unwrap_err().0, 409);
+        assert_eq!(chosen(&capability("review"), |_| Presence::Nobody, 0.0).unwrap_err().0, 503);
+        let (status, detail) = chosen(&capability("fly"), |_| Presence::Unknown, 0.0).unwrap_err();
         assert_eq!((status, detail.as_str()), (404, "no pool of the topology can do \"fly\": its pools can do paint, review, test"));
     }
 }

@@ -51,7 +51,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Runs the role until it is told to end.
 #[must_use]
-pub fn main(args: GatewayArgs) -> ExitCode {
+pub fn main(args: &GatewayArgs) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(problem) => {
@@ -62,7 +62,7 @@ pub fn main(args: GatewayArgs) -> ExitCode {
     let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         end_on_signals(&shutdown)?;
-        let running = start(&args, shutdown).await?;
+        let running = start(args, shutdown).await?;
         running.ended().await;
         Ok::<(), String>(())
     });

@@ -2,7 +2,7 @@ use super::*;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-fn pool(name: &str, topology: &str, status: Value) -> AgentPool {
+fn pool(name: &str, topology: &str, status: &Value) -> AgentPool {
     let mut pool = json!({
         "metadata": {"name": name, "namespace": "demo", "generation": 2},
         "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "agent", "image": "i"}]}}},
@@ -18,7 +18,7 @@ fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Value {
     json!({"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z"})
 }
 
-fn team(members: Value, conditions: Value) -> Topology {
+fn team(members: &Value, conditions: &Value) -> Topology {
     serde_json::from_value(json!({
         "metadata": {"name": "research", "namespace": "demo", "generation": 1},
         "spec": {"architecture": "Hierarchical", "members": members},
@@ -31,8 +31,8 @@ fn team(members: Value, conditions: Value) -> Topology {
 pub(in super::super) fn seen() -> Seen {
     Seen {
         topologies: vec![team(
-            json!([{"pool": "planner"}, {"pool": "searcher", "manager": "planner"}, {"pool": "writer", "manager": "planner", "peers": ["searcher"]}]),
-            json!([
+            &json!([{"pool": "planner"}, {"pool": "searcher", "manager": "planner"}, {"pool": "writer", "manager": "planner", "peers": ["searcher"]}]),
+            &json!([
                 condition("Accepted", "True", "Accepted", "the spec makes sense"),
                 condition("ResolvedRefs", "False", "PoolMissing", "pool \"writer\" does not exist"),
                 condition("Ready", "False", "PoolMissing", "pool \"writer\" does not exist"),
@@ -42,7 +42,7 @@ pub(in super::super) fn seen() -> Seen {
             pool(
                 "searcher",
                 "research",
-                json!({"readyReplicas": 2, "desiredReplicas": 3, "busyReplicas": 2, "queue": {"pending": 1207, "inFlight": 2}, "conditions": [
+                &json!({"readyReplicas": 2, "desiredReplicas": 3, "busyReplicas": 2, "queue": {"pending": 1207, "inFlight": 2}, "conditions": [
                     condition("Ready", "False", "AgentsMissing", "2 of 3 agents are ready"),
                     condition("Degraded", "True", "ImagePull", "searcher-2: the image \"x:1\"\ncannot be pulled"),
                 ]}),
@@ -50,13 +50,13 @@ pub(in super::super) fn seen() -> Seen {
             pool(
                 "planner",
                 "research",
-                json!({"readyReplicas": 1, "desiredReplicas": 1, "queue": {"pending": 0, "inFlight": 0},
+                &json!({"readyReplicas": 1, "desiredReplicas": 1, "queue": {"pending": 0, "inFlight": 0},
                     "conditions": [condition("Ready", "True", "Ready", "1 of 1 agents are ready"), condition("Degraded", "False", "AsExpected", "")]}),
             ),
             pool(
                 "spare",
                 "",
-                json!({"desiredReplicas": 1, "conditions": [condition("Ready", "False", "NoTopology", "no topology names this pool")]}),
+                &json!({"desiredReplicas": 1, "conditions": [condition("Ready", "False", "NoTopology", "no topology names this pool")]}),
             ),
         ],
     }
@@ -86,7 +86,7 @@ fn one_topology_leaves_the_pools_of_others_out() {
 #[test]
 fn a_change_that_the_controller_has_not_seen_is_not_ready() {
     let well = json!([condition("Ready", "True", "Ready", "")]);
-    let mut topology = team(json!([{"pool": "planner"}]), well);
+    let mut topology = team(&json!([{"pool": "planner"}]), &well);
     let seen = |topology: &Topology| Seen { topologies: vec![topology.clone()], pools: vec![seen().pools[1].clone()] };
     assert!(report("demo", &seen(&topology), false).ready);
     topology.metadata.generation = Some(2);
@@ -99,7 +99,7 @@ fn a_change_that_the_controller_has_not_seen_is_not_ready() {
 
 #[test]
 fn a_pool_of_another_topology_is_told() {
-    let topology = team(json!([{"pool": "planner"}]), json!([condition("Ready", "True", "Ready", "")]));
+    let topology = team(&json!([{"pool": "planner"}]), &json!([condition("Ready", "True", "Ready", "")]));
     let mut planner = seen().pools[1].clone();
     planner.status.as_mut().unwrap().topology = Some("other".to_owned());
     let report = report("demo", &Seen { topologies: vec![topology], pools: vec![planner] }, false);
