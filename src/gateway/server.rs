@@ -89,3 +89,58 @@ async fn connection(stream: TcpStream, routes: Router, headers: Duration, stop: 
         debug!(%error, "a connection broke off");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use prometheus::Registry;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::Notify;
+
+    async fn server(routes: Router, headers: Duration) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(Server { listener, routes, metrics, headers }.serve(stop.clone()));
+        (address, stop, serving)
+    }
+
+    /// A client that never ends its headers must not hold a connection for ever.
+    #[tokio::test]
+    async fn headers_that_do_not_end_are_not_waited_for() {
+        let (address, ..) = server(Router::new(), Duration::from_millis(50)).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_has_asked_is_answered_after_the_end_was_told() {
+        let (asked, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (seen, wait) = (Arc::clone(&asked), Arc::clone(&go));
+        let slow = move || {
+            let (seen, wait) = (Arc::clone(&seen), Arc::clone(&wait));
+            async move {
+                seen.notify_one();
+                wait.notified().await;
+                "late"
+            }
+        };
+        let (address, stop, serving) = server(Router::new().route("/", get(slow)), HEADERS).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        asked.notified().await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        stop.cancel();
+        go.notify_one();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("late") && answer.contains("connection: close"), "{answer}");
+        idle.read_to_string(&mut String::new()).await.unwrap();
+        serving.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err(), "nothing is accepted any more");
+    }
+}

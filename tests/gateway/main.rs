@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test is a program of its own")]
 
 mod answers;
+mod chain;
 mod faults;
 mod limits;
 mod openapi;
