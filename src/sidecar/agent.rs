@@ -98,7 +98,8 @@ impl Agent {
                     _ => Check::Well,
                 }
             }
-            Ok(Err(error)) if error.is_connect() => Check::Nobody,
+            // A connection that was kept breaks when the process ends.
+            Ok(Err(error)) if error.is_connect() || !self.listens().await => Check::Nobody,
             Ok(Err(_)) | Err(_) => Check::Silent,
         }
     }
@@ -154,10 +155,12 @@ impl Agent {
     /// A connection that breaks is the end of the agent's process, unless it still listens: then it only
     /// let go of this one task, and would let go of it again at once.
     async fn lost(&self, reason: String) -> Attempt {
-        match tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(self.0.push.address)).await {
-            Ok(Ok(_)) => Attempt::Failed { class: "connection", reason },
-            _ => Attempt::Lost { reason },
-        }
+        if self.listens().await { Attempt::Failed { class: "connection", reason } } else { Attempt::Lost { reason } }
+    }
+
+    async fn listens(&self) -> bool {
+        let connection = tokio::net::TcpStream::connect(self.0.push.address);
+        matches!(tokio::time::timeout(CONNECT, connection).await, Ok(Ok(_)))
     }
 }
 

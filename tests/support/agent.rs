@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 use super::{free_port, until};
 
@@ -52,10 +53,38 @@ impl Agent {
         Self::start_on(free_port(), script)
     }
 
+    /// Starts an agent that ends each task only when it is given a permit.
+    pub fn held() -> (Self, Arc<Semaphore>) {
+        let go = Arc::new(Semaphore::new(0));
+        let gate = Arc::clone(&go);
+        let agent = Self::start(move |_: Got| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await.unwrap().forget();
+                "done"
+            }
+        });
+        (agent, go)
+    }
+
     pub fn start_on<F, R>(port: u16, script: impl Fn(Got) -> F + Clone + Send + Sync + 'static) -> Self
     where
         F: Future<Output = R> + Send,
         R: IntoResponse,
+    {
+        Self::start_with_health(port, script, || async { "ok" })
+    }
+
+    /// Starts an agent that answers health checks by a script too.
+    pub fn start_with_health<F, R, H>(
+        port: u16,
+        script: impl Fn(Got) -> F + Clone + Send + Sync + 'static,
+        health: impl Fn() -> H + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = R> + Send,
+        R: IntoResponse,
+        H: Future<Output = &'static str> + Send,
     {
         let got = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&got);
@@ -70,7 +99,7 @@ impl Agent {
                 response
             }
         });
-        let router = Router::new().route("/healthz", get(|| async { "ok" })).route("/", tasks);
+        let router = Router::new().route("/healthz", get(health)).route("/", tasks);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         listener.set_nonblocking(true).unwrap();

@@ -25,11 +25,13 @@ pub struct Options {
     pub concurrency: u32,
     pub timeout_seconds: u32,
     pub drain_timeout_seconds: u32,
+    /// Where the bus is, when it is not the broker itself.
+    pub url: Option<String>,
 }
 
 impl Options {
     pub fn new(pool: &'static str, agent: &'static str, port: Option<u16>) -> Self {
-        Self { pool, agent, port, concurrency: 1, timeout_seconds: 60, drain_timeout_seconds: 60 }
+        Self { pool, agent, port, concurrency: 1, timeout_seconds: 60, drain_timeout_seconds: 60, url: None }
     }
 }
 
@@ -41,7 +43,7 @@ impl Sidecar {
         command
             .arg("sidecar")
             .env("SKEIN_LOG", std::env::var("SKEIN_LOG").unwrap_or_else(|_| "skein=debug,warn".to_owned()))
-            .env("SKEIN_NATS_URL", nats.url())
+            .env("SKEIN_NATS_URL", options.url.clone().unwrap_or_else(|| nats.url()))
             .env("SKEIN_NAMESPACE", "test")
             .env("SKEIN_POOL", options.pool)
             .env("SKEIN_AGENT", options.agent)
@@ -115,7 +117,7 @@ impl Sidecar {
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.admin("/metrics").await.unwrap().text();
         let (name, label) = series.trim_end_matches('}').split_once('{').unwrap_or((series, ""));
-        let line = text.lines().find(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
+        let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')) && line.contains(label));
         line.unwrap_or_else(|| panic!("no {series} in {text}")).rsplit(' ').next().unwrap().parse().unwrap()
     }
 
