@@ -13,6 +13,7 @@
 pub mod admin;
 pub mod agent_pool;
 pub mod context;
+mod measure;
 pub mod outcome;
 pub mod pods;
 pub mod roster;
@@ -28,7 +29,9 @@ use futures::StreamExt as _;
 use k8s_controller::LeaderElection;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{GROUP, VERSION};
 use crate::bus::nats::Bus;
@@ -131,9 +134,10 @@ pub async fn run(args: ControllerArgs, client: Client, shutdown: CancellationTok
     let bus = Bus::connect(&args.bus.nats_url, &args.identity).await.map_err(|error| format!("--nats-url: {error}"))?;
     let (stores, writers) = watch::stores();
     let context = Arc::new(Context::new(client.clone(), bus, stores, Roster::default(), measured, Config::from(&args)));
-    tokio::spawn(roster::listen(context.roster.clone(), context.bus.clone(), context.metrics.clone(), everything.clone()));
-    tokio::spawn(watch::run(writers, Arc::clone(&context), everything.clone()));
-    tokio::spawn(listen(Arc::clone(&context)));
+    let mut helpers = JoinSet::new();
+    helpers.spawn(roster::listen(context.roster.clone(), context.bus.clone(), context.metrics.clone(), everything.clone()));
+    helpers.spawn(watch::run(writers, Arc::clone(&context), everything.clone()));
+    helpers.spawn(listen(Arc::clone(&context)));
     ready.set(Err("the controller reads what the API server holds".to_owned()));
     tokio::select! {
         filled = context.stores.wait_until_ready() => if !filled {
@@ -179,6 +183,7 @@ async fn lead(context: Arc<Context>, shutdown: CancellationToken) {
     let controllers = async {
         tokio::join!(agent_pool::run(Arc::clone(&context), shutdown.clone()), topology::run(Arc::clone(&context), shutdown.clone()))
     };
+    let _count = AbortOnDropHandle::new(tokio::spawn(measure::cluster(Arc::clone(&context), shutdown.clone())));
     let too_late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod apiserver;
 pub mod http;
 pub mod nats;
+pub mod proxy;
 pub mod sidecar;
 pub mod team;
 

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub restarts: IntCounterVec,
     /// The time since the heartbeat before, at each heartbeat.
     pub heartbeat_age: Histogram,
+    /// How long the agent that has been silent longest has not been heard.
+    pub silence: IntGauge,
     /// How often the bus was lost and found again.
     pub bus_reconnects: IntCounter,
     /// What was lost or changed on the bus, and has been mended.
@@ -69,6 +71,11 @@ impl Metrics {
                 .buckets(vec![0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 300.0]),
         )?;
         registry.register(Box::new(heartbeat_age.clone()))?;
+        let silence = IntGauge::new(
+            "skein_controller_longest_silence_seconds",
+            "How long the agent that has been silent longest has not been heard, of those that run.",
+        )?;
+        registry.register(Box::new(silence.clone()))?;
         let bus_reconnects = IntCounter::new("skein_controller_bus_reconnects_total", "How often the bus was lost and found again.")?;
         registry.register(Box::new(bus_reconnects.clone()))?;
         let trimmed = IntCounter::new(
@@ -101,6 +108,7 @@ impl Metrics {
             agents: gauges("skein_controller_agents", "Agents of all pools by state: desired, present, ready, busy.", &["state"])?,
             restarts: counters("skein_controller_agent_restarts_total", "Agents that were replaced, by reason.", &["reason"])?,
             heartbeat_age,
+            silence,
             bus_reconnects,
             bus_repairs: counters(
                 "skein_controller_bus_repairs_total",

@@ -1,0 +1,78 @@
+//! Several controllers: one acts, and another takes over when it ends or dies.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use skein::controller::End;
+
+use crate::stage::{Controller, NAMESPACE, Stage};
+use crate::support::proxy::Proxy;
+use crate::support::eventually;
+
+/// A regression here leaves pools to themselves for as long as a lease lasts at each upgrade.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_told_to_end_hands_over_at_once() {
+    let stage = Stage::new().await;
+    let (team, _kubelet) = (stage.team(), stage.kubelet());
+    team.create_topology().await;
+    let proxies = (Proxy::start(stage.client(), NAMESPACE, None).await, Proxy::start(stage.client(), NAMESPACE, None).await);
+    let first = Controller::start(proxies.0.client(), &stage.nats.url(), NAMESPACE, "first");
+    team.create_pool(2, json!({})).await;
+    team.until_settled(2).await;
+    let second = Controller::start(proxies.1.client(), &stage.nats.url(), NAMESPACE, "second");
+    eventually("the second one has looked at the lease", || async { (!proxies.1.reads().is_empty()).then_some(()) }).await;
+    team.edit(json!({"replicas": 3})).await;
+    team.until_settled(3).await;
+    assert_eq!(proxies.1.writes(), Vec::<String>::new(), "the second one stands by");
+
+    let told = Instant::now();
+    assert_eq!(first.end().await, Ok(End::Told));
+    team.edit(json!({"replicas": 4})).await;
+    eventually("the second one writes", || async { (!proxies.1.writes().is_empty()).then_some(()) }).await;
+    let took = told.elapsed();
+    println!("hand-over: {took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}; on a quiet machine it is below 2 s");
+    team.until_settled(4).await;
+    second.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_dies_is_followed_once_its_lease_has_run_out() {
+    let stage = Stage::new().await;
+    let (team, _kubelet) = (stage.team(), stage.kubelet());
+    team.create_topology().await;
+    let first = stage.controller("first");
+    team.create_pool(2, json!({})).await;
+    team.until_settled(2).await;
+    let second = stage.controller("second");
+    let killed = Instant::now();
+    first.kill().await;
+    team.edit(json!({"replicas": 3})).await;
+    team.until_settled(3).await;
+    println!("take-over: {:?}", killed.elapsed());
+    second.end().await.unwrap();
+}
+
+/// Both act, as when the clock of one stops for longer than the lease: nothing is made or deleted twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_act_at_once_do_no_harm() {
+    let stage = Stage::new().await;
+    let (team, _kubelet) = (stage.team(), stage.kubelet());
+    team.create_topology().await;
+    let url = stage.nats.url();
+    let both: Vec<_> =
+        ["first", "second"].into_iter().map(|name| Controller::with_lease(stage.client(), &url, NAMESPACE, name, name)).collect();
+    team.create_pool(3, json!({})).await;
+    team.until_settled(3).await;
+    team.edit(json!({"replicas": 6})).await;
+    team.until_settled(6).await;
+    team.use_image("example/coder:2").await;
+    team.until_settled(6).await;
+    let before = team.uids().await;
+    team.edit(json!({"replicas": 2})).await;
+    team.until_settled(2).await;
+    assert!(team.uids().await.iter().all(|uid| before.contains(uid)), "more was deleted than there was too many");
+    for controller in both {
+        controller.end().await.unwrap();
+    }
+}

@@ -1,0 +1,13 @@
+//! The controller before a real API server and a real broker. A small kubelet of the tests starts and
+//! ends pods, which are only objects here.
+
+#![allow(unreachable_pub, reason = "a test is a program of its own")]
+
+mod crashes;
+mod idle;
+mod kubelet;
+mod leaders;
+mod pools;
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;
