@@ -34,7 +34,7 @@ async fn look_after(api: Api<Pod>, stuck: Arc<Mutex<BTreeSet<String>>>, lingerin
         for pod in api.list(&ListParams::default().labels("skein.dev/pool")).await.map(|list| list.items).unwrap_or_default() {
             let name = pod.name_any();
             let (is_stuck, lingers) = (stuck.lock().unwrap().contains(&name), lingering.lock().unwrap().contains(&name));
-            let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+            let begun = pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(|phase| phase != "Pending");
             // Somebody else may have been faster; then there is nothing to do.
             if pod.metadata.deletion_timestamp.is_some() {
                 if !lingers {
@@ -43,7 +43,7 @@ async fn look_after(api: Api<Pod>, stuck: Arc<Mutex<BTreeSet<String>>>, lingerin
             } else if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()) {
                 let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"kind": "Node", "name": "node"}});
                 let _ = api.create_subresource::<Value, Value>("binding", &name, &PostParams::default(), &binding).await;
-            } else if !running && !is_stuck {
+            } else if !begun && !is_stuck {
                 set_status(&api, &name, &ready(true)).await;
             }
         }

@@ -107,10 +107,12 @@ async fn ensure<K: Object>(
         memory.made.insert(kind, Instant::now());
         return;
     };
-    if controller_uid(existing.meta()) != Some(owner) {
+    if controller_uid(existing.meta()) == Some(owner) && covers(&existing, wanted) {
+        memory.made.remove(kind);
+    } else if controller_uid(existing.meta()) != Some(owner) {
         // One of a former pool of this name is collected by the API server, and then made anew.
         applied.taken.push(format!("{kind} {name}"));
-    } else if !covers(&existing, wanted) && !memory.made.contains_key(kind) {
+    } else if !memory.made.contains_key(kind) {
         match write::apply(&context.client, labels::FIELD_MANAGER_POOL, wanted).await {
             Ok(_) => {
                 memory.made.insert(kind, Instant::now());

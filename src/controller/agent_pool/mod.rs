@@ -89,7 +89,7 @@ async fn look(pool: &AgentPool, context: &Context, key: &PoolKey, memory: &mut R
     match failed {
         Some(error) => Err(error.into()),
         // What no watch has shown yet may never be shown.
-        None if memory.created.is_empty() && memory.taken.is_empty() => Ok(outcome.sooner(plan.again)),
+        None if memory.created.is_empty() && memory.taken.is_empty() && memory.made.is_empty() => Ok(outcome.sooner(plan.again)),
         None => Ok(outcome.sooner(plan.again).sooner(Some(UNSEEN))),
     }
 }
