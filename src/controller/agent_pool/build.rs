@@ -46,7 +46,9 @@ impl Agents {
     #[must_use]
     pub fn new(pool: &Validated<'_>, config: &Config) -> Self {
         let pod = common(pool, config);
-        let bytes = serde_json::to_vec(&pod).unwrap_or_default();
+        // Where the pool is and which one it is do not matter: it is the same program.
+        let content = (&pod.metadata.labels, &pod.metadata.annotations, &pod.spec);
+        let bytes = serde_json::to_vec(&content).unwrap_or_default();
         let revision = Sha256::digest(bytes).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
         Self { pod, pool: pool.key.pool.clone(), revision }
     }
