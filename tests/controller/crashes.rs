@@ -3,23 +3,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::kubelet::{Kubelet, set_status};
 use crate::stage::{Controller, Stage, Team};
-use crate::support::eventually;
 use crate::support::proxy::{Break, Proxy};
+use crate::support::{PATIENCE, eventually};
 
 /// How many scenarios run side by side, each in a namespace of its own.
-const SIDE_BY_SIDE: usize = 6;
+const SIDE_BY_SIDE: usize = 8;
+
+/// How long nothing must change for the undisturbed run to go on.
+const CALM: Duration = Duration::from_secs(3);
 
 /// What is left at the end of each part of the scenario, without what differs from run to run.
 type Snapshots = BTreeMap<&'static str, Value>;
@@ -27,25 +31,23 @@ type Snapshots = BTreeMap<&'static str, Value>;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_write_changes_nothing_in_the_end() {
     let stage = Arc::new(Stage::new().await);
-    let (undisturbed, writes) = run(&stage, "undisturbed", None).await;
+    let (undisturbed, writes) = run(&stage, None, None).await;
     println!("{} writes: {writes:#?}", writes.len());
     assert!(writes.len() > 20, "the scenario has become too small: {writes:#?}");
     let points = (1..=writes.len()).flat_map(|n| [Break::Before(n), Break::After(n)]);
+    let undisturbed = Arc::new(undisturbed);
     let runs = futures::stream::iter(points).map(|point| {
-        let stage = Arc::clone(&stage);
-        tokio::spawn(async move {
-            let name = format!("{point:?}").to_lowercase().replace(['(', ')'], "-");
-            (point, run(&stage, name.trim_end_matches('-'), Some(point)).await)
-        })
+        let (stage, undisturbed) = (Arc::clone(&stage), Arc::clone(&undisturbed));
+        tokio::spawn(async move { (point, run(&stage, Some(point), Some(&undisturbed)).await) })
     });
     let mut runs = runs.buffer_unordered(SIDE_BY_SIDE);
     let (mut crashed, mut all) = (0, 0);
     while let Some(run) = runs.next().await {
-        let (point, (snapshots, before)) = run.unwrap();
+        let (point, (snapshots, before)) = run.unwrap_or_else(|error| panic!("{error}"));
         all += 1;
         crashed += usize::from(before.len() >= number(point));
         let mut differences = Vec::new();
-        differ("", &json!(undisturbed), &json!(snapshots), &mut differences);
+        differ("", &json!(*undisturbed), &json!(snapshots), &mut differences);
         assert!(differences.is_empty(), "{point:?} of {:?}: {differences:#?}", writes.get(number(point) - 1));
     }
     println!("{crashed} of {all} runs crashed");
@@ -60,37 +62,36 @@ fn number(point: Break) -> usize {
 }
 
 /// Runs the scenario in a namespace with controllers of which the first breaks.
-async fn run(stage: &Stage, namespace: &str, breaks: Option<Break>) -> (Snapshots, Vec<String>) {
-    stage.server.namespace(namespace).await;
+async fn run(stage: &Stage, breaks: Option<Break>, expected: Option<&Snapshots>) -> (Snapshots, Vec<String>) {
+    let namespace = stage.another().await;
+    let namespace = namespace.as_str();
     let team = Team::new(stage.client(), namespace);
     let _kubelet = Kubelet::start(stage.client(), namespace);
     let controllers = Controllers::start(stage, namespace, breaks);
-    let mut snapshots = Snapshots::new();
+    let mut parts = Parts { stage, namespace, expected, snapshots: Snapshots::new() };
 
     team.create_topology().await;
     team.create_pool(2, json!({})).await;
     team.until_settled(2).await;
-    snapshots.insert("1 created", snapshot(stage.client(), namespace).await);
+    parts.end("1 created").await;
     team.edit(json!({"replicas": 3})).await;
     team.until_settled(3).await;
-    snapshots.insert("2 scaled up", snapshot(stage.client(), namespace).await);
+    parts.end("2 scaled up").await;
     let evicted = team.pods.get("coder-1").await.unwrap().uid();
     set_status(&team.pods, "coder-1", &json!({"phase": "Failed", "reason": "Evicted", "conditions": []})).await;
-    eventually("the evicted agent is replaced", || async {
-        (team.pods.get_opt("coder-1").await.unwrap()?.uid() != evicted).then_some(())
-    })
-    .await;
+    eventually("the evicted agent is replaced", || async { (team.pods.get_opt("coder-1").await.unwrap()?.uid() != evicted).then_some(()) })
+        .await;
     let pool = team.until_settled(3).await;
     // Counted before it is done: a crash in between counts it again, and never leaves it uncounted.
     let replaced = pool.status.and_then(|status| status.restarts).map_or(0, |restarts| restarts.total);
     assert!((1..=1 + i64::from(breaks.is_some())).contains(&replaced), "{replaced} replacements of one agent");
-    snapshots.insert("3 replaced", snapshot(stage.client(), namespace).await);
+    parts.end("3 replaced").await;
     team.use_image("example/coder:2").await;
     team.until_settled(3).await;
-    snapshots.insert("4 rolled out", snapshot(stage.client(), namespace).await);
+    parts.end("4 rolled out").await;
     team.edit(json!({"replicas": 1})).await;
     team.until_settled(1).await;
-    snapshots.insert("5 scaled down", snapshot(stage.client(), namespace).await);
+    parts.end("5 scaled down").await;
     team.pools.delete("coder", &DeleteParams::default()).await.unwrap();
     team.topologies.delete("team", &DeleteParams::default()).await.unwrap();
     eventually("pool and topology are gone", || async {
@@ -98,9 +99,41 @@ async fn run(stage: &Stage, namespace: &str, breaks: Option<Break>) -> (Snapshot
         gone.then_some(())
     })
     .await;
-    snapshots.insert("6 deleted", snapshot(stage.client(), namespace).await);
+    parts.end("6 deleted").await;
     let writes = controllers.writes.borrow().clone();
-    (snapshots, writes)
+    (parts.snapshots, writes)
+}
+
+/// The parts of a scenario that have ended.
+struct Parts<'a> {
+    stage: &'a Stage,
+    namespace: &'a str,
+    expected: Option<&'a Snapshots>,
+    snapshots: Snapshots,
+}
+
+impl Parts<'_> {
+    /// Waits until everything is as it was at the end of this part without a disturbance, or, in the run
+    /// that is not disturbed, until it has been the same for a while.
+    async fn end(&mut self, part: &'static str) {
+        let until = Instant::now() + PATIENCE;
+        let (mut last, mut since) = (Value::Null, Instant::now());
+        loop {
+            let now = snapshot(self.stage, self.namespace).await;
+            if now != last {
+                (last, since) = (now.clone(), Instant::now());
+            }
+            let done = match self.expected {
+                Some(expected) => expected[part] == now || Instant::now() > until,
+                None => since.elapsed() > CALM,
+            };
+            if done {
+                self.snapshots.insert(part, now);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }
 
 /// A controller behind a proxy that breaks, and one that comes after it.
@@ -116,34 +149,39 @@ impl Controllers {
         let task = tokio::spawn(async move {
             let proxy = Proxy::start(client.clone(), &namespace, breaks).await;
             // Each has a lease of its own: how a lease runs out is another test's business.
-            let first = Controller::with_lease(proxy.client(), &url, &namespace, "first", "first");
+            let first = Controller::start(proxy, &url, "first", "first");
             let log = async {
                 loop {
-                    sender.send_replace(proxy.writes());
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    sender.send_replace(first.proxy.writes());
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             };
             tokio::select! {
-                () = proxy.broken() => first.kill().await,
+                () = first.proxy.broken() => {}
                 () = log => {}
             }
-            sender.send_replace(proxy.writes());
+            sender.send_replace(first.proxy.writes());
+            first.kill().await;
             let proxy = Proxy::start(client, &namespace, None).await;
-            let _second = Controller::with_lease(proxy.client(), &url, &namespace, "second", "second");
+            let _second = Controller::start(proxy, &url, "second", "second");
             std::future::pending::<()>().await;
         });
         Self { writes, _task: AbortOnDropHandle::new(task) }
     }
 }
 
-/// Everything of a namespace that a controller makes, without identities, times and versions.
-async fn snapshot(client: Client, namespace: &str) -> Value {
+/// Everything that controllers make for a namespace, on the API server and on the broker, without identities, times and versions.
+async fn snapshot(stage: &Stage, namespace: &str) -> Value {
+    let client = stage.client();
     let team = Team::new(client.clone(), namespace);
     let all = ListParams::default();
     let pods: Api<Pod> = team.pods.clone();
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client, namespace);
+    let streams = async_nats::jetstream::new(stage.bus.client().clone());
+    let streams = streams.stream_names().try_collect::<Vec<_>>().await.unwrap();
     json!({
+        "journals": streams.into_iter().filter_map(|name| Some(name.strip_prefix(&format!("skein_{namespace}_"))?.to_owned())).collect::<Vec<_>>(),
         "pods": pods.list(&all).await.unwrap().items.iter().map(plain).collect::<Vec<_>>(),
         "accounts": accounts.list(&all).await.unwrap().items.iter().map(plain).collect::<Vec<_>>(),
         "budgets": budgets.list(&all).await.unwrap().items.iter().map(plain).collect::<Vec<_>>(),
@@ -161,7 +199,18 @@ fn plain(object: &impl serde::Serialize) -> Value {
 fn strip(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            let differs = ["uid", "resourceVersion", "creationTimestamp", "managedFields", "lastTransitionTime", "namespace", "generation", "observedGeneration", "restarts"];
+            let differs = [
+                "uid",
+                "resourceVersion",
+                "creationTimestamp",
+                "managedFields",
+                "lastTransitionTime",
+                "namespace",
+                "generation",
+                "observedGeneration",
+                "restarts",
+                "queue",
+            ];
             fields.retain(|key, _| !differs.contains(&key.as_str()));
             fields.values_mut().for_each(strip);
         }

@@ -2,17 +2,16 @@
 
 use serde_json::json;
 
-use crate::stage::{Controller, NAMESPACE, Stage};
+use crate::stage::Stage;
 use crate::support::eventually;
-use crate::support::proxy::Proxy;
 
 /// A regression here costs every cluster a load that grows with its pools, for nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_written_or_listed_but_the_lease() {
     let stage = Stage::new().await;
     let (team, _kubelet) = (stage.team(), stage.kubelet());
-    let proxy = Proxy::start(stage.client(), NAMESPACE, None).await;
-    let controller = Controller::start(proxy.client(), &stage.nats.url(), NAMESPACE, "one");
+    let controller = stage.controller("one").await;
+    let proxy = &controller.proxy;
     team.create_topology().await;
     team.create_pool(5, json!({})).await;
     team.until_settled(5).await;

@@ -41,7 +41,8 @@ async fn look_after(api: Api<Pod>, stuck: Arc<Mutex<BTreeSet<String>>>, lingerin
                     let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
                 }
             } else if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()) {
-                let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"kind": "Node", "name": "node"}});
+                let binding =
+                    json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"kind": "Node", "name": "node"}});
                 let _ = api.create_subresource::<Value, Value>("binding", &name, &PostParams::default(), &binding).await;
             } else if !begun && !is_stuck {
                 set_status(&api, &name, &ready(true)).await;

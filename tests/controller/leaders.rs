@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use skein::controller::End;
 
-use crate::stage::{Controller, NAMESPACE, Stage};
-use crate::support::proxy::Proxy;
+use crate::stage::{Controller, Stage};
 use crate::support::eventually;
+use crate::support::proxy::Proxy;
 
 /// A regression here leaves pools to themselves for as long as a lease lasts at each upgrade.
 #[tokio::test(flavor = "multi_thread")]
@@ -15,20 +15,19 @@ async fn one_that_is_told_to_end_hands_over_at_once() {
     let stage = Stage::new().await;
     let (team, _kubelet) = (stage.team(), stage.kubelet());
     team.create_topology().await;
-    let proxies = (Proxy::start(stage.client(), NAMESPACE, None).await, Proxy::start(stage.client(), NAMESPACE, None).await);
-    let first = Controller::start(proxies.0.client(), &stage.nats.url(), NAMESPACE, "first");
+    let first = stage.controller("first").await;
     team.create_pool(2, json!({})).await;
     team.until_settled(2).await;
-    let second = Controller::start(proxies.1.client(), &stage.nats.url(), NAMESPACE, "second");
-    eventually("the second one has looked at the lease", || async { (!proxies.1.reads().is_empty()).then_some(()) }).await;
+    let second = stage.controller("second").await;
+    eventually("the second one has looked at the lease", || async { (!second.proxy.reads().is_empty()).then_some(()) }).await;
     team.edit(json!({"replicas": 3})).await;
     team.until_settled(3).await;
-    assert_eq!(proxies.1.writes(), Vec::<String>::new(), "the second one stands by");
+    assert_eq!(second.proxy.writes(), Vec::<String>::new(), "the second one stands by");
 
     let told = Instant::now();
     assert_eq!(first.end().await, Ok(End::Told));
     team.edit(json!({"replicas": 4})).await;
-    eventually("the second one writes", || async { (!proxies.1.writes().is_empty()).then_some(()) }).await;
+    eventually("the second one writes", || async { (!second.proxy.writes().is_empty()).then_some(()) }).await;
     let took = told.elapsed();
     println!("hand-over: {took:?}");
     assert!(took < Duration::from_secs(4), "{took:?}; on a quiet machine it is below 2 s");
@@ -41,10 +40,10 @@ async fn one_that_dies_is_followed_once_its_lease_has_run_out() {
     let stage = Stage::new().await;
     let (team, _kubelet) = (stage.team(), stage.kubelet());
     team.create_topology().await;
-    let first = stage.controller("first");
+    let first = stage.controller("first").await;
     team.create_pool(2, json!({})).await;
     team.until_settled(2).await;
-    let second = stage.controller("second");
+    let second = stage.controller("second").await;
     let killed = Instant::now();
     first.kill().await;
     team.edit(json!({"replicas": 3})).await;
@@ -59,9 +58,11 @@ async fn two_that_act_at_once_do_no_harm() {
     let stage = Stage::new().await;
     let (team, _kubelet) = (stage.team(), stage.kubelet());
     team.create_topology().await;
-    let url = stage.nats.url();
-    let both: Vec<_> =
-        ["first", "second"].into_iter().map(|name| Controller::with_lease(stage.client(), &url, NAMESPACE, name, name)).collect();
+    let mut both = Vec::new();
+    for name in ["first", "second"] {
+        let proxy = Proxy::start(stage.client(), &stage.namespace, None).await;
+        both.push(Controller::start(proxy, &stage.nats.url(), name, name));
+    }
     team.create_pool(3, json!({})).await;
     team.until_settled(3).await;
     team.edit(json!({"replicas": 6})).await;

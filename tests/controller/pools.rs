@@ -4,19 +4,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use pretty_assertions::assert_eq;
 use serde_json::json;
-use skein::bus::nats::Bus;
 use skein::bus::{Health, Heartbeat, subjects};
 
 use crate::kubelet::{ready, set_status};
-use crate::stage::{NAMESPACE, Stage, message};
+use crate::stage::{Stage, message};
 use crate::support::eventually;
 
 fn names(agents: &[(String, String)]) -> Vec<&str> {
@@ -27,7 +26,11 @@ fn names(agents: &[(String, String)]) -> Vec<&str> {
 async fn a_pool_lives() {
     let stage = Stage::new().await;
     let (team, _kubelet) = (stage.team(), stage.kubelet());
-    let controller = stage.controller("one");
+    // What is built must be taken where the rules are strictest.
+    let strict = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let namespaces: Api<Namespace> = Api::all(stage.client());
+    namespaces.patch(&stage.namespace, &PatchParams::default(), &Patch::Merge(strict)).await.unwrap();
+    let controller = stage.controller("one").await;
     team.create_pool(3, json!({})).await;
     let alone = team.until("Ready=False/NoTopology").await;
     assert!(message(&alone, "Ready").contains("add it to the members of a Topology"));
@@ -37,9 +40,9 @@ async fn a_pool_lives() {
     assert_eq!(message(&pool, "Ready"), "3 of 3 agents are ready");
     let status = team.until_settled(3).await.status.unwrap();
     assert_eq!((status.topology.as_deref(), status.selector.as_deref()), (Some("team"), Some("skein.dev/pool=coder")));
-    let account = Api::<ServiceAccount>::namespaced(stage.client(), NAMESPACE).get("coder-agent").await.unwrap();
+    let account = stage.api::<ServiceAccount>().get("coder-agent").await.unwrap();
     assert_eq!(account.automount_service_account_token, Some(false));
-    let budgets = Api::<PodDisruptionBudget>::namespaced(stage.client(), NAMESPACE);
+    let budgets = stage.api::<PodDisruptionBudget>();
     assert!(budgets.get("coder").await.is_ok());
 
     // Somebody deletes what belongs to the pool: it is made again.
@@ -65,7 +68,8 @@ async fn a_pool_lives() {
     team.until_settled(2).await;
 
     controller.end().await.unwrap();
-    let told: BTreeSet<_> = Api::<Event>::namespaced(stage.client(), NAMESPACE)
+    let told: BTreeSet<_> = stage
+        .api::<Event>()
         .list(&ListParams::default())
         .await
         .unwrap()
@@ -81,7 +85,7 @@ async fn a_pool_lives() {
 async fn a_rollout_keeps_all_but_one_ready() {
     let stage = Stage::new().await;
     let (team, kubelet) = (stage.team(), stage.kubelet());
-    let _controller = stage.controller("one");
+    let _controller = stage.controller("one").await;
     team.create_topology().await;
     team.create_pool(4, json!({})).await;
     team.until_settled(4).await;
@@ -123,10 +127,8 @@ async fn a_rollout_keeps_all_but_one_ready() {
     // A template that never becomes ready stops after one.
     kubelet.stuck.lock().unwrap().insert("coder-3".to_owned());
     team.use_image("example/coder:3").await;
-    eventually("one agent is new", || async {
-        team.agents().await.iter().any(|(_, image)| image == "example/coder:3").then_some(())
-    })
-    .await;
+    eventually("one agent is new", || async { team.agents().await.iter().any(|(_, image)| image == "example/coder:3").then_some(()) })
+        .await;
     let pulling = json!({"phase": "Pending", "containerStatuses": [{"name": "agent", "image": "example/coder:3", "imageID": "", "ready": false,
         "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}}]});
     set_status(&team.pods, "coder-3", &pulling).await;
@@ -150,7 +152,7 @@ async fn somebody_elses_pod_is_left_alone_and_named() {
     }))
     .unwrap();
     let foreign = team.pods.create(&PostParams::default(), &foreign).await.unwrap();
-    let _controller = stage.controller("one");
+    let _controller = stage.controller("one").await;
     team.create_topology().await;
     team.create_pool(3, json!({})).await;
     let pool = team.until("Degraded=True/NameTaken").await;
@@ -166,12 +168,12 @@ async fn somebody_elses_pod_is_left_alone_and_named() {
 async fn a_refusal_of_the_api_server_is_told_in_its_words_and_mends_itself() {
     let stage = Stage::new().await;
     let (team, _kubelet) = (stage.team(), stage.kubelet());
-    let quotas: Api<ResourceQuota> = Api::namespaced(stage.client(), NAMESPACE);
+    let quotas = stage.api::<ResourceQuota>();
     let quota = json!({"metadata": {"name": "few"}, "spec": {"hard": {"pods": "0"}}});
     quotas.create(&PostParams::default(), &serde_json::from_value(quota).unwrap()).await.unwrap();
     let used = json!({"status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}});
-    quotas.patch_status("few", &Default::default(), &kube::api::Patch::Merge(used)).await.unwrap();
-    let _controller = stage.controller("one");
+    quotas.patch_status("few", &Default::default(), &Patch::Merge(used)).await.unwrap();
+    let _controller = stage.controller("one").await;
     team.create_topology().await;
     team.create_pool(3, json!({})).await;
     let pool = team.until("Degraded=True/QuotaExceeded").await;
@@ -186,7 +188,7 @@ async fn a_refusal_of_the_api_server_is_told_in_its_words_and_mends_itself() {
 async fn a_pool_that_makes_no_sense_says_so_and_keeps_what_runs() {
     let stage = Stage::new().await;
     let (team, _kubelet) = (stage.team(), stage.kubelet());
-    let _controller = stage.controller("one");
+    let _controller = stage.controller("one").await;
     team.create_topology().await;
     team.create_pool(2, json!({})).await;
     team.until_settled(2).await;
@@ -205,18 +207,16 @@ async fn a_pool_that_makes_no_sense_says_so_and_keeps_what_runs() {
 async fn silent_and_ended_agents_are_replaced_within_the_budget() {
     let stage = Stage::new().await;
     let (team, _kubelet) = (stage.team(), stage.kubelet());
-    let _controller = stage.controller("one");
+    let _controller = stage.controller("one").await;
     team.create_topology().await;
     let health = json!({"heartbeatSeconds": 1, "staleSeconds": 5});
     team.create_pool(2, json!({"health": health, "supervision": {"maxRestarts": 2, "withinSeconds": 25}})).await;
     team.until_settled(2).await;
 
     // One is heard once and never again.
-    let bus = Bus::connect(&stage.nats.url(), "sidecar").await.unwrap();
-    let _ = bus.state().wait_for(|connected| *connected).await;
     let pod = team.pods.get("coder-1").await.unwrap();
     let beat = Heartbeat {
-        namespace: NAMESPACE.to_owned(),
+        namespace: stage.namespace.clone(),
         pool: "coder".to_owned(),
         agent: "coder-1".to_owned(),
         pod_uid: pod.uid().unwrap(),
@@ -228,8 +228,8 @@ async fn silent_and_ended_agents_are_replaced_within_the_budget() {
         busy: 1,
         concurrency: 1,
     };
-    let subject = subjects::heartbeat(NAMESPACE, "coder", "coder-1");
-    bus.client().publish(subject, serde_json::to_vec(&beat).unwrap().into()).await.unwrap();
+    let subject = subjects::heartbeat(&stage.namespace, "coder", "coder-1");
+    stage.bus.client().publish(subject, serde_json::to_vec(&beat).unwrap().into()).await.unwrap();
     let replaced = eventually("the silent agent is replaced", || async {
         let pool = team.pool().await;
         pool.status.clone()?.restarts.filter(|restarts| restarts.total == 1)
@@ -272,7 +272,7 @@ async fn silent_and_ended_agents_are_replaced_within_the_budget() {
 async fn an_agent_that_lingers_is_waited_for_for_a_while() {
     let stage = Stage::new().await;
     let (team, kubelet) = (stage.team(), stage.kubelet());
-    let _controller = stage.controller("one");
+    let _controller = stage.controller("one").await;
     team.create_topology().await;
     team.create_pool(2, json!({})).await;
     team.until_settled(2).await;

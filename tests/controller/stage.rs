@@ -1,10 +1,14 @@
 //! An API server, a broker, and controllers before them.
 
+use std::sync::Arc;
+
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 use skein::api::{AgentPool, Topology, condition};
+use skein::bus::nats::Bus;
 use skein::cli::{BusArgs, ControllerArgs};
 use skein::controller::{self, End};
 use tokio_util::sync::CancellationToken;
@@ -14,59 +18,72 @@ use crate::kubelet::Kubelet;
 use crate::support::apiserver::ApiServer;
 use crate::support::eventually;
 use crate::support::nats::Nats;
+use crate::support::proxy::Proxy;
 
-/// The namespace of tests that need only one.
-pub const NAMESPACE: &str = "work";
-
-/// An API server and a broker.
+/// A namespace of the API server that tests share, and a broker.
 pub struct Stage {
-    pub server: ApiServer,
+    server: Arc<ApiServer>,
+    client: Client,
+    pub namespace: String,
     pub nats: Nats,
+    pub bus: Bus,
 }
 
 impl Stage {
     pub async fn new() -> Self {
-        let (server, nats) = tokio::join!(ApiServer::start(), Nats::start());
-        server.namespace(NAMESPACE).await;
-        Self { server, nats }
+        let server = ApiServer::shared();
+        let client = server.client().await;
+        let namespace = server.namespace(&client).await;
+        let nats = Nats::start().await;
+        let bus = Bus::connect(&nats.url(), "stage").await.unwrap();
+        let _ = bus.state().wait_for(|connected| *connected).await;
+        Self { server, client, namespace, nats, bus }
     }
 
+    /// Another namespace, with the same broker.
+    pub async fn another(&self) -> String {
+        self.server.namespace(&self.client).await
+    }
+
+    /// A client that sees the whole cluster. Controllers see the namespace only, through a proxy.
     pub fn client(&self) -> Client {
-        self.server.client.clone()
+        self.client.clone()
     }
 
     pub fn team(&self) -> Team {
-        Team::new(self.client(), NAMESPACE)
+        Team::new(self.client(), &self.namespace)
     }
 
     pub fn kubelet(&self) -> Kubelet {
-        Kubelet::start(self.client(), NAMESPACE)
+        Kubelet::start(self.client(), &self.namespace)
     }
 
-    /// Starts a controller with the rights of this stage.
-    pub fn controller(&self, identity: &str) -> Controller {
-        Controller::start(self.client(), &self.nats.url(), NAMESPACE, identity)
+    /// The objects of one kind in the namespace.
+    pub fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        Api::namespaced(self.client(), &self.namespace)
+    }
+
+    /// Starts a controller that elects itself by the lease that all share.
+    pub async fn controller(&self, identity: &str) -> Controller {
+        let proxy = Proxy::start(self.client(), &self.namespace, None).await;
+        Controller::start(proxy, &self.nats.url(), identity, "skein-controller")
     }
 }
 
-/// A controller inside this process. It ends with this value.
+/// A controller inside this process, before the API server through a proxy. It ends with this value.
 pub struct Controller {
+    pub proxy: Proxy,
     shutdown: CancellationToken,
     task: AbortOnDropHandle<Result<End, String>>,
 }
 
 impl Controller {
-    /// Starts a controller that elects itself by the lease `skein-controller` of a namespace.
-    pub fn start(client: Client, nats_url: &str, namespace: &str, identity: &str) -> Self {
-        Self::with_lease(client, nats_url, namespace, identity, "skein-controller")
-    }
-
-    /// Starts a controller that elects itself by a lease of its own.
-    pub fn with_lease(client: Client, nats_url: &str, namespace: &str, identity: &str, lease: &str) -> Self {
+    /// Starts a controller that elects itself by a lease of the namespace that its proxy shows.
+    pub fn start(proxy: Proxy, nats_url: &str, identity: &str, lease: &str) -> Self {
         let shutdown = CancellationToken::new();
-        let args = args(nats_url, namespace, identity, lease);
-        let task = AbortOnDropHandle::new(tokio::spawn(controller::run(args, client, shutdown.clone())));
-        Self { shutdown, task }
+        let args = args(nats_url, proxy.namespace(), identity, lease);
+        let task = AbortOnDropHandle::new(tokio::spawn(controller::run(args, proxy.client(), shutdown.clone())));
+        Self { proxy, shutdown, task }
     }
 
     /// Tells it to end, as SIGTERM does, and waits until it has.

@@ -66,6 +66,11 @@ impl Proxy {
         Self { shared, address, end }
     }
 
+    /// The namespace that it shows.
+    pub fn namespace(&self) -> &str {
+        &self.shared.namespace
+    }
+
     /// A client that goes through the proxy.
     pub fn client(&self) -> Client {
         let mut config = Config::new(format!("http://{}", self.address).parse().unwrap());
