@@ -123,11 +123,16 @@ impl Context {
 
     /// Notes what waits for a pool, and has the pool looked at when that is news.
     pub fn set_queue(&self, key: &PoolKey, queue: Option<QueueStatus>) {
-        let before = match &queue {
-            Some(queue) => self.queues().insert(key.clone(), queue.clone()),
-            None => self.queues().remove(key),
+        let news = {
+            let mut queues = self.queues();
+            let news = queues.get(key) != queue.as_ref();
+            match queue {
+                Some(queue) => queues.insert(key.clone(), queue),
+                None => queues.remove(key),
+            };
+            news
         };
-        if before != queue {
+        if news {
             self.pools.ask(&key.namespace, &key.pool);
         }
     }

@@ -20,7 +20,7 @@ use super::roster::PoolKey;
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Counts the whole cluster, on the leader, until told to end.
-pub async fn cluster(context: Arc<Context>, shutdown: CancellationToken) {
+pub(super) async fn cluster(context: Arc<Context>, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(PERIOD);
     loop {
         tokio::select! {

@@ -196,7 +196,7 @@ mod tests {
     use pretty_assertions::assert_eq;
     use serde_json::json;
 
-    fn pod(name: &str, version: &str, status: serde_json::Value) -> Pod {
+    fn pod(name: &str, version: &str, status: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"name": name, "namespace": "work", "uid": format!("uid-{name}"), "resourceVersion": version,
                 "labels": {"skein.dev/pool": "coder", "skein.dev/revision": "r1"}},
@@ -218,11 +218,11 @@ mod tests {
     #[test]
     fn only_facts_are_news_but_the_version_is_kept() {
         let (pods, mut writer) = store();
-        assert_eq!(writer.apply(Event::Apply(pod("coder-0", "1", json!({})))), [key()]);
-        assert_eq!(writer.apply(Event::Apply(pod("coder-0", "2", json!({"hostIP": "10.0.0.1"})))), []);
+        assert_eq!(writer.apply(Event::Apply(pod("coder-0", "1", &json!({})))), [key()]);
+        assert_eq!(writer.apply(Event::Apply(pod("coder-0", "2", &json!({"hostIP": "10.0.0.1"})))), []);
         assert_eq!(pods.of(&key())[0].version, "2");
         let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
-        assert_eq!(writer.apply(Event::Apply(pod("coder-0", "3", ready))), [key()]);
+        assert_eq!(writer.apply(Event::Apply(pod("coder-0", "3", &ready))), [key()]);
         assert!(pods.of(&key())[0].ready);
     }
 
@@ -230,9 +230,9 @@ mod tests {
     #[test]
     fn a_new_listing_replaces_everything_at_once() {
         let (pods, mut writer) = store();
-        writer.apply(Event::Apply(pod("coder-0", "1", json!({}))));
+        writer.apply(Event::Apply(pod("coder-0", "1", &json!({}))));
         writer.apply(Event::Init);
-        writer.apply(Event::InitApply(pod("coder-1", "2", json!({}))));
+        writer.apply(Event::InitApply(pod("coder-1", "2", &json!({}))));
         assert_eq!(names(&pods), ["coder-0"]);
         assert_eq!(writer.apply(Event::InitDone), [key()]);
         assert_eq!(names(&pods), ["coder-1"]);
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_time_of_the_request_to_end_is_read_back() {
-        let mut ending = pod("coder-0", "1", json!({"phase": "Failed", "reason": "Evicted"}));
+        let mut ending = pod("coder-0", "1", &json!({"phase": "Failed", "reason": "Evicted"}));
         ending.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2030-01-01T00:10:30Z")).unwrap());
         ending.metadata.deletion_grace_period_seconds = Some(630);
         let (_, facts) = facts(&ending).unwrap();

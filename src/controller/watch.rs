@@ -26,11 +26,11 @@ use crate::api::{AgentPool, Topology, labels};
 
 /// The ends of the stores that the watches write to.
 pub struct Writers {
-    pools: reflector::store::Writer<AgentPool>,
-    topologies: reflector::store::Writer<Topology>,
-    pods: pods::Writer,
-    budgets: reflector::store::Writer<PodDisruptionBudget>,
-    accounts: reflector::store::Writer<ServiceAccount>,
+    pub(super) pools: reflector::store::Writer<AgentPool>,
+    pub(super) topologies: reflector::store::Writer<Topology>,
+    pub(super) pods: pods::Writer,
+    pub(super) budgets: reflector::store::Writer<PodDisruptionBudget>,
+    pub(super) accounts: reflector::store::Writer<ServiceAccount>,
 }
 
 /// Empty stores and the ends that fill them.

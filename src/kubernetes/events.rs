@@ -49,13 +49,16 @@ impl News {
     }
 }
 
+/// What was told of which object, and when.
+type Told = HashMap<(Option<String>, News), Instant>;
+
 /// Writes events. One per process, so that the same news is told once.
 #[derive(Clone)]
 pub struct Events {
     client: Client,
     controller: String,
     instance: String,
-    told: Arc<Mutex<HashMap<(Option<String>, News), Instant>>>,
+    told: Arc<Mutex<Told>>,
 }
 
 impl Events {

@@ -23,7 +23,7 @@ impl Backoff {
         let Some(exponent) = failures.checked_sub(1) else { return Duration::ZERO };
         let exponent = i32::try_from(exponent).unwrap_or(i32::MAX);
         let seconds = (self.first.as_secs_f64() * self.factor.powi(exponent)).min(self.max.as_secs_f64());
-        let spread = self.jitter.mul_add(2.0 * random.clamp(0.0, 1.0) - 1.0, 1.0);
+        let spread = self.jitter.mul_add(2.0_f64.mul_add(random.clamp(0.0, 1.0), -1.0), 1.0);
         Duration::from_secs_f64((seconds * spread).max(0.0))
     }
 }

@@ -15,6 +15,8 @@ pub mod memory;
 pub mod observe;
 pub mod plan;
 pub mod report;
+#[cfg(test)]
+mod tests;
 pub mod validate;
 
 use std::sync::Arc;

@@ -188,7 +188,7 @@ mod tests {
         let new = pod("coder-1", "new", "pool");
         memory.created.insert(1, (Arc::clone(&new), Instant::now()));
         let old = pod("coder-1", "old", "pool");
-        assert_eq!(look(&mut memory, &[old.clone()]).observed.agents[&1].pod.uid, "new", "the name has been free in between");
+        assert_eq!(look(&mut memory, std::slice::from_ref(&old)).observed.agents[&1].pod.uid, "new", "the name has been free in between");
         tokio::time::advance(UNSEEN).await;
         assert_eq!(look(&mut memory, &[]).observed.agents.len(), 0);
         memory.created.insert(1, (new.clone(), Instant::now()));
