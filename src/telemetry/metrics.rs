@@ -11,7 +11,8 @@ pub mod sidecar;
 
 use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 
-/// Makes the registry of a process and puts `skein_build_info` into it.
+/// Makes the registry of a process and puts `skein_build_info` and, on Linux, the standard `process_*`
+/// metrics into it.
 ///
 /// # Errors
 /// When a metric is not well formed, which a test of this module excludes.
@@ -24,6 +25,8 @@ pub fn registry(role: &str) -> prometheus::Result<Registry> {
     )?;
     info.set(1);
     registry.register(Box::new(info))?;
+    #[cfg(target_os = "linux")]
+    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
     Ok(registry)
 }
 
