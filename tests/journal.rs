@@ -199,3 +199,18 @@ async fn deleting_twice_is_deleting_once() {
     bus.delete_queue(&team(), "coder").await.unwrap();
     assert!(bus.journals().await.unwrap().is_empty());
 }
+
+/// A regression here takes the program of a pool away that another topology has just been given.
+#[tokio::test]
+async fn a_program_is_withdrawn_only_by_its_own_topology() {
+    let nats = Nats::start().await;
+    let bus = nats.bus("test").await;
+    bus.create_stream(&journal::bucket(1)).await.unwrap();
+    let program = Bytes::from_static(br#"{"topology":"new","revision":"r","maxDeliveries":3,"routes":[],"senders":[]}"#);
+    bus.put_program("pool.default.a", program).await.unwrap();
+    bus.withdraw_program("pool.default.a", "old").await.unwrap();
+    assert_eq!(bus.list_programs("pool.").await.unwrap().len(), 1);
+    bus.withdraw_program("pool.default.a", "new").await.unwrap();
+    bus.withdraw_program("pool.default.a", "new").await.unwrap();
+    assert!(bus.list_programs("pool.").await.unwrap().is_empty());
+}

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use async_nats::Request;
 use async_nats::jetstream::consumer::{self, AckPolicy};
-use async_nats::jetstream::response::Response;
-use async_nats::jetstream::{ErrorCode, stream};
+use async_nats::jetstream::{Error as Refusal, ErrorCode, stream};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -78,6 +77,11 @@ struct Purged {
 
 #[derive(Deserialize)]
 struct Done {}
+
+#[derive(Deserialize)]
+struct Refused {
+    error: Option<Refusal>,
+}
 
 impl Bus {
     /// Every journal that the broker has, of topologies that exist or not.
@@ -154,7 +158,7 @@ impl Bus {
     /// # Errors
     /// When the broker does not answer, or refuses.
     pub async fn create_stream(&self, config: &stream::Config) -> Result<(), BusError> {
-        self.api::<StreamInfo>(&format!("STREAM.CREATE.{}", config.name), config).await.map(|_| ())
+        self.put_stream("CREATE", config).await
     }
 
     /// Changes a stream in place.
@@ -162,7 +166,15 @@ impl Bus {
     /// # Errors
     /// When the broker does not answer, or refuses.
     pub async fn update_stream(&self, config: &stream::Config) -> Result<(), BusError> {
-        self.api::<StreamInfo>(&format!("STREAM.UPDATE.{}", config.name), config).await.map(|_| ())
+        self.put_stream("UPDATE", config).await
+    }
+
+    async fn put_stream(&self, action: &str, config: &stream::Config) -> Result<(), BusError> {
+        let info: StreamInfo = self.api(&format!("STREAM.{action}.{}", config.name), config).await?;
+        if config.allow_atomic_publish && !info.config.allow_atomic_publish {
+            return Err(BusError::Other("it is too old to know atomic batches: Skein needs NATS 2.12 or later".to_owned()));
+        }
+        Ok(())
     }
 
     /// Deletes the journal of a team with everything in it, and with its consumers. Whether it was there
@@ -228,8 +240,8 @@ impl Bus {
     /// Asks JetStream's interface.
     async fn api<V: DeserializeOwned>(&self, subject: &str, body: &(impl Serialize + Sync)) -> Result<V, BusError> {
         match self.answer(subject, body).await? {
-            Response::Ok(answer) => Ok(answer),
-            Response::Err { error } => Err(refused(&error)),
+            Ok(answer) => Ok(answer),
+            Err(refusal) => Err(refused(&refusal)),
         }
     }
 
@@ -241,14 +253,14 @@ impl Bus {
         absent: ErrorCode,
     ) -> Result<Option<V>, BusError> {
         match self.answer(subject, body).await? {
-            Response::Ok(answer) => Ok(Some(answer)),
+            Ok(answer) => Ok(Some(answer)),
             // A consumer of a stream that is gone is gone too.
-            Response::Err { error } if error.error_code() == absent || error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
-            Response::Err { error } => Err(refused(&error)),
+            Err(refusal) if refusal.error_code() == absent || refusal.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+            Err(refusal) => Err(refused(&refusal)),
         }
     }
 
-    async fn answer<V: DeserializeOwned>(&self, subject: &str, body: &(impl Serialize + Sync)) -> Result<Response<V>, BusError> {
+    async fn answer<V: DeserializeOwned>(&self, subject: &str, body: &(impl Serialize + Sync)) -> Result<Result<V, Refusal>, BusError> {
         let body = serde_json::to_vec(body).map_err(BusError::other)?;
         let request = Request::new().payload(body.into()).timeout(Some(PATIENCE));
         let message = self.ask(format!("$JS.API.{subject}"), request).await.map_err(|error| match error {
@@ -257,8 +269,12 @@ impl Bus {
             }
             other => other,
         })?;
-        serde_json::from_slice(&message.payload)
-            .map_err(|error| BusError::Other(format!("its answer to {subject} cannot be read: {error}")))
+        // Read twice, for trying the one and then the other would copy the whole of a long list first.
+        let unreadable = |error| BusError::Other(format!("its answer to {subject} cannot be read: {error}"));
+        match serde_json::from_slice::<Refused>(&message.payload).map_err(unreadable)?.error {
+            Some(refusal) => Ok(Err(refusal)),
+            None => serde_json::from_slice(&message.payload).map(Ok).map_err(unreadable),
+        }
     }
 }
 
@@ -282,7 +298,7 @@ impl From<StreamInfo> for Stream {
 }
 
 /// Says what a user can do about the refusals that are theirs to mend.
-fn refused(error: &async_nats::jetstream::Error) -> BusError {
+fn refused(error: &Refusal) -> BusError {
     let help = match error.error_code() {
         ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::MEMORY_RESOURCES_EXCEEDED | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => {
             ": it has less room than spec.journal.maxBytes reserves; lower that, or give the broker more"

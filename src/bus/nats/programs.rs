@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::connection::Bus;
-use super::direct::text;
+use super::direct::{number, text};
 use super::error::BusError;
 use super::publish::Published;
 use crate::bus::subjects::{self, PROGRAMS, Team};
@@ -86,6 +86,29 @@ impl Bus {
     /// When the bucket has not acknowledged it.
     pub async fn delete_program(&self, key: &str) -> Result<Published, BusError> {
         self.store(subject(key), &vec![(OPERATION, "DEL".to_owned())], Bytes::new()).await
+    }
+
+    /// Removes the program of a pool, if it still says that the pool is a member of this topology. Another
+    /// topology may have taken the pool over a moment ago, and its word stays.
+    ///
+    /// # Errors
+    /// When the bucket has not acknowledged it.
+    pub async fn withdraw_program(&self, key: &str, topology: &str) -> Result<(), BusError> {
+        let Some(message) = self.last_of(&bucket(), &subject(key)).await? else { return Ok(()) };
+        let Some((_, Entry::Is(program))) = said(&message) else { return Ok(()) };
+        if serde_json::from_slice::<PoolProgram>(&program).is_ok_and(|program| program.topology != topology) {
+            return Ok(());
+        }
+        let version = number(&message, "Nats-Sequence").unwrap_or_default();
+        let headers = vec![(OPERATION, "DEL".to_owned()), ("Nats-Expected-Last-Subject-Sequence", version.to_string())];
+        match self.store(subject(key), &headers, Bytes::new()).await {
+            Ok(_) => Ok(()),
+            // It is another one by now, or gone.
+            Err(_) if self.last_of(&bucket(), &subject(key)).await?.as_ref().and_then(|m| number(m, "Nats-Sequence")) != Some(version) => {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Every program that the bucket holds under a prefix like `pool.` or `team.`, or under `""`.

@@ -59,3 +59,43 @@ pub fn drain(deleted: Timestamp, now: Timestamp, members: &Members, queues: &BTr
     let pools: Vec<_> = working.iter().map(|(name, progress, _)| said(name, progress.pending, progress.in_flight)).collect();
     Drain::Go { lost: (!pools.is_empty()).then(|| format!("tasks that nobody ended are gone with the journal: {}", pools.join(", "))) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{at, ending, members, pool, queue};
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    fn queues(all: &[(&str, u64, u64)]) -> BTreeMap<String, Queue> {
+        all.iter().map(|(name, pending, in_flight)| ((*name).to_owned(), queue(name, *pending, *in_flight))).collect()
+    }
+
+    fn here(name: &str, ready: i32) -> Member {
+        pool(name, ready, json!([]))
+    }
+
+    #[test]
+    fn work_is_waited_for_as_long_as_the_pools_may_take() {
+        let members = members(&[("a", here("a", 1)), ("b", here("b", 1))]);
+        let Drain::Wait { message, left } = drain(at(100), at(110), &members, &queues(&[("a", 2, 1), ("b", 0, 0)])) else { panic!("gone") };
+        assert_eq!(left, Duration::from_secs(50));
+        assert_eq!(
+            message,
+            "no new work comes in from outside; waiting for the tasks of a (2 waiting, 1 in flight), until 1970-01-01T00:02:40Z at the latest"
+        );
+        assert_eq!(drain(at(100), at(110), &members, &queues(&[("a", 0, 0)])), Drain::Go { lost: None });
+        let late = drain(at(100), at(160), &members, &queues(&[("a", 2, 1)]));
+        assert_eq!(late, Drain::Go { lost: Some("tasks that nobody ended are gone with the journal: a (2 waiting, 1 in flight)".into()) });
+    }
+
+    /// A regression here keeps a namespace in Terminating.
+    #[test]
+    fn nobody_waits_for_pools_that_cannot_end_anything() {
+        for member in [Member::Missing, Member::Elsewhere("other".into()), here("a", 0), ending(here("a", 1))] {
+            let gone = drain(at(100), at(101), &members(&[("a", member)]), &queues(&[("a", 2, 1)]));
+            assert!(matches!(gone, Drain::Go { lost: Some(_) }), "{gone:?}");
+        }
+        assert!(matches!(drain(at(100), at(101), &members(&[]), &queues(&[("former", 1, 0)])), Drain::Go { lost: Some(_) }));
+    }
+}

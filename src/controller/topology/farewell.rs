@@ -86,7 +86,7 @@ async fn leave(
     };
     let found = OnBus { programs: programs.clone(), ..OnBus::default() };
     for key in programs_of(team, &found) {
-        context.bus.delete_program(key).await?;
+        context.bus.withdraw_program(key, &team.topology).await?;
     }
     if journal.is_some() {
         context.bus.delete_journal(team).await?;

@@ -20,6 +20,10 @@ pub mod observe;
 pub mod plan;
 mod poll;
 pub mod report;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod validate;
 
 use std::collections::BTreeMap;
@@ -173,7 +177,12 @@ async fn tell(facts: &Facts<'_>, context: &Context, memory: &Memory, team: &Team
     if status == *before {
         return Ok(());
     }
-    write::apply_status(&context.client, labels::FIELD_MANAGER_TOPOLOGY_STATUS, facts.topology, &status).await?;
+    match write::apply_status(&context.client, labels::FIELD_MANAGER_TOPOLOGY_STATUS, facts.topology, &status).await {
+        Ok(_) => {}
+        // It went meanwhile.
+        Err(error) if error.code() == Some(404) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
     let told = transitions(before, &status);
     memory.wrote(team, facts.topology, status);
     let about = facts.topology.object_ref(&());

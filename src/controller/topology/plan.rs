@@ -39,8 +39,8 @@ pub enum Step {
     UpdateQueue(consumer::Config),
     /// Write a program.
     PutProgram(String, Bytes),
-    /// Remove a program.
-    DeleteProgram(String),
+    /// Remove the program of a pool that is no longer a member.
+    WithdrawProgram(String),
     /// Remove a queue.
     DeleteQueue(String),
 }
@@ -48,7 +48,7 @@ pub enum Step {
 /// What has to be done, and what cannot be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// What has to be done, in this order; the first failure ends it.
+    /// What has to be done, in this order.
     pub steps: Vec<Step>,
     /// What the broker cannot change, one sentence each.
     pub conflicts: Vec<String>,
@@ -81,8 +81,9 @@ pub fn plan(team: &Team, wanted: &Wanted, found: &OnBus) -> Plan {
             plan.steps.push(Step::PutProgram(key.clone(), program.clone()));
         }
     }
-    plan.steps
-        .extend(programs_of(team, found).filter(|key| !wanted.programs.contains_key(*key)).map(|key| Step::DeleteProgram(key.to_owned())));
+    plan.steps.extend(
+        programs_of(team, found).filter(|key| !wanted.programs.contains_key(*key)).map(|key| Step::WithdrawProgram(key.to_owned())),
+    );
     let told = plan.steps.len() == before;
     for (pool, queue) in &found.queues {
         if wanted.queues.contains_key(pool) || queue.config.filter_subject != team.tasks_for(pool) {
@@ -118,5 +119,92 @@ impl Plan {
             Change::Update(config) => self.steps.push(Step::UpdateStream(config)),
             Change::Conflict(problem) => self.conflicts.push(problem),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::testing::{as_wanted, members, pool, queue, ready_members, stream, team, topology, wanted};
+    use super::*;
+    use crate::bus::nats::admin::Queue;
+    use crate::controller::topology::observe::Member;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    fn steps(wanted: &Wanted, found: &OnBus) -> Vec<String> {
+        plan(&team(), wanted, found).steps.iter().map(ToString::to_string).collect()
+    }
+
+    /// A regression here lets a task in before there is a queue for it.
+    #[test]
+    fn a_new_team_is_made_from_the_inside_out() {
+        let wanted = wanted(&topology(&["a", "b"]), &ready_members(&["a", "b"]));
+        assert_eq!(
+            steps(&wanted, &OnBus::default()),
+            [
+                "make stream KV_skein-programs",
+                "make stream skein_default_t",
+                "make the queue of pool a",
+                "make the queue of pool b",
+                "write program pool.default.a",
+                "write program pool.default.b",
+                "write program team.default.t",
+            ]
+        );
+        assert_eq!(plan(&team(), &wanted, &as_wanted(&wanted)), Plan::default());
+    }
+
+    /// A regression here loses the tasks of a member that was removed, or removes its queue under a sender.
+    #[test]
+    fn a_former_member_loses_its_program_first_and_its_queue_only_when_that_is_empty() {
+        let before = wanted(&topology(&["a", "b"]), &ready_members(&["a", "b"]));
+        let now = wanted(&topology(&["a"]), &ready_members(&["a"]));
+        let first = plan(&team(), &now, &as_wanted(&before));
+        let said: Vec<_> = first.steps.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["write program pool.default.a", "write program team.default.t", "remove program pool.default.b"]);
+        assert!(first.again);
+
+        let mut told = as_wanted(&now);
+        told.queues.insert("b".to_owned(), queue("b", 0, 0));
+        told.queues.insert("somebody-elses".to_owned(), Queue { config: consumer::Config::default(), ..queue("x", 0, 0) });
+        assert_eq!(steps(&now, &told), ["remove the queue of pool b, which is no longer a member"]);
+        told.queues.insert("b".to_owned(), queue("b", 2, 1));
+        let kept = plan(&team(), &now, &told);
+        assert_eq!((kept.steps, kept.left.keys().map(String::as_str).collect::<Vec<_>>()), (vec![], vec!["b"]));
+    }
+
+    #[test]
+    fn a_member_whose_pool_is_missing_keeps_its_queue_and_is_not_given_one() {
+        let gone = members(&[("a", pool("a", 1, json!([]))), ("b", Member::Missing)]);
+        let wanted = wanted(&topology(&["a", "b"]), &gone);
+        assert!(!steps(&wanted, &OnBus::default()).contains(&"make the queue of pool b".to_owned()));
+        let mut found = as_wanted(&wanted);
+        found.queues.insert("b".to_owned(), queue("b", 0, 0));
+        assert_eq!(steps(&wanted, &found), [""; 0]);
+    }
+
+    /// A regression here takes the program of a pool away that another topology has just been given.
+    #[test]
+    fn programs_of_others_are_left_alone() {
+        let wanted = wanted(&topology(&["a"]), &ready_members(&["a"]));
+        let mut found = as_wanted(&wanted);
+        let programs = Arc::make_mut(&mut found.programs);
+        programs.insert("pool.default.x".to_owned(), Bytes::from_static(br#"{"topology":"other"}"#));
+        programs.insert("pool.elsewhere.y".to_owned(), Bytes::from_static(br#"{"topology":"t"}"#));
+        programs.insert("team.default.other".to_owned(), Bytes::from_static(b"{}"));
+        assert_eq!(steps(&wanted, &found), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_said_and_does_not_hold_up_the_rest() {
+        let wanted = wanted(&topology(&["a"]), &ready_members(&["a"]));
+        let mut found = as_wanted(&wanted);
+        found.journal = Some(stream(stream::Config { sealed: true, ..wanted.journal.clone() }));
+        found.queues.clear();
+        let plan = plan(&team(), &wanted, &found);
+        assert_eq!(plan.steps.iter().map(ToString::to_string).collect::<Vec<_>>(), ["make the queue of pool a"]);
+        assert!(plan.conflicts[0].contains("is sealed"), "{:?}", plan.conflicts);
     }
 }

@@ -39,6 +39,8 @@ struct Seen {
     skipped: u32,
     left: BTreeMap<String, Progress>,
     full: bool,
+    /// What was compared when all was as it should be.
+    right: Option<(Arc<Wanted>, Programs)>,
 }
 
 /// What was seen in the last look.
@@ -100,21 +102,32 @@ async fn look(context: &Context, memory: &Memory, last: &mut Last) -> Result<(),
         let team = team(topology);
         let Some(wanted) = memory.in_force(&team) else { continue };
         let seen = last.teams.entry(team.clone()).or_default();
-        let journal = journals.get(&team).cloned();
-        let fresh = journal.is_some() && (journal_differs(&journal, &seen.journal) || busy(&seen.queues) || seen.skipped >= PATIENCE);
+        let journal = journals.get(&team);
+        let changed = !same(journal, seen.journal.as_ref());
+        let fresh = journal.is_some() && (changed || busy(&seen.queues) || seen.skipped >= PATIENCE);
         if fresh {
             seen.queues = context.bus.queues(&team).await?;
             seen.skipped = 0;
         } else {
             seen.skipped += 1;
         }
-        seen.journal.clone_from(&journal);
         for (pool, queue) in seen.queues.iter().filter(|(pool, _)| wanted.queues.contains_key(*pool)) {
             numbers.insert(PoolKey::new(&team.namespace, pool), status(queue.progress));
         }
+        // What was right and has not changed is right.
+        let right = Some((Arc::clone(&wanted), Arc::clone(&programs)));
+        let known = seen.right.as_ref().is_some_and(|(w, p)| Arc::ptr_eq(w, &wanted) && Arc::ptr_eq(p, &programs));
+        if known && !fresh && !changed {
+            continue;
+        }
+        seen.journal = journal.cloned();
         if differs(&team, &wanted, seen, bucket.as_ref(), &programs) {
+            seen.right = None;
             context.topologies.push(ObjectRef::from_obj(topology.as_ref()));
-        } else if fresh && let Some(journal) = &journal {
+            continue;
+        }
+        seen.right = right;
+        if let Some(journal) = journal {
             trim(context, topology, &team, journal, &seen.queues).await?;
         }
     }
@@ -123,10 +136,16 @@ async fn look(context: &Context, memory: &Memory, last: &mut Last) -> Result<(),
     Ok(())
 }
 
-/// Whether a journal is another one than before, or holds something else.
-fn journal_differs(now: &Option<Stream>, before: &Option<Stream>) -> bool {
-    let print = |stream: &Stream| (stream.created.clone(), stream.held.last, stream.held.first, stream.consumers, stream.config.clone());
-    now.as_ref().map(print) != before.as_ref().map(print)
+/// Whether a journal is the same one as before and holds the same.
+fn same(now: Option<&Stream>, before: Option<&Stream>) -> bool {
+    match (now, before) {
+        (Some(now), Some(before)) => {
+            let count = |stream: &Stream| (stream.held.first, stream.held.last, stream.consumers);
+            count(now) == count(before) && now.created == before.created && now.config == before.config
+        }
+        (None, None) => true,
+        _ => false,
+    }
 }
 
 fn busy(queues: &BTreeMap<String, Queue>) -> bool {

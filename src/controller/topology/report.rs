@@ -125,9 +125,13 @@ fn programmed(facts: &Facts<'_>) -> Statement {
             format!("the journal, the queues and the programs of revision {revision} are in force on the bus{}", remainder(facts)),
         ),
         Bus::NotAccepted => Statement::no(PROGRAMMED, "NotAccepted", "the topology is not accepted, so the bus is not changed"),
-        Bus::Away(problem) => {
-            Statement::unknown(PROGRAMMED, "BusUnavailable", format!("{problem}; what was in force is checked as soon as the bus is back"))
-        }
+        Bus::Away(problem) => Statement::unknown(
+            PROGRAMMED,
+            "BusUnavailable",
+            format!(
+                "{problem}: see that NATS runs and that the controller's --nats-url is right; agents go on by what they were told last"
+            ),
+        ),
         Bus::Conflict(problems) => Statement::no(PROGRAMMED, "JournalConflict", problems.join("; ")),
         Bus::Refused(problem) => Statement::no(PROGRAMMED, "Refused", problem.clone()),
         Bus::Leaving(message) => Statement::no(PROGRAMMED, "Deleting", message.clone()),
@@ -220,7 +224,7 @@ fn count(number: usize) -> i32 {
 /// is another. The first statement of each condition is told too, unless it says that all is well.
 #[must_use]
 pub fn transitions(before: &TopologyStatus, after: &TopologyStatus) -> Vec<News> {
-    let good = |type_: &str, status: &str| (type_ == DEGRADED) == (status == "False");
+    let good = |type_: &str, status: &str| status == if type_ == DEGRADED { "False" } else { "True" };
     after
         .conditions
         .iter()
@@ -244,3 +248,7 @@ fn told(type_: &str, reason: &str) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;
