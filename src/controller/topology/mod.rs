@@ -7,7 +7,7 @@
 //!  poll (every few seconds, the bus only) ◄───────┘ what is in force
 //! ```
 //!
-//! [`poll`] looks at the bus, and asks for a reconcile of a topology when the bus is not what it should
+//! `poll` looks at the bus, and asks for a reconcile of a topology when the bus is not what it should
 //! be; it also counts queues and trims journals. A reconcile asks the bus afresh. So nothing is written
 //! to the API server, and nothing asked of it, while nothing changes.
 
