@@ -27,11 +27,13 @@ pub struct Options {
     pub drain_timeout_seconds: u32,
     /// Where the bus is, when it is not the broker itself.
     pub url: Option<String>,
+    /// What it logs, when that is not what tests want to see.
+    pub log: Option<&'static str>,
 }
 
 impl Options {
     pub fn new(pool: &'static str, agent: &'static str, port: Option<u16>) -> Self {
-        Self { pool, agent, port, concurrency: 1, timeout_seconds: 60, drain_timeout_seconds: 60, url: None }
+        Self { pool, agent, port, concurrency: 1, timeout_seconds: 60, drain_timeout_seconds: 60, url: None, log: None }
     }
 }
 
@@ -42,7 +44,7 @@ impl Sidecar {
         let mut command = Command::new(env!("CARGO_BIN_EXE_skein"));
         command
             .arg("sidecar")
-            .env("SKEIN_LOG", std::env::var("SKEIN_LOG").unwrap_or_else(|_| "skein=debug,warn".to_owned()))
+            .env("SKEIN_LOG", options.log.unwrap_or("skein=debug,warn"))
             .env("SKEIN_NATS_URL", options.url.clone().unwrap_or_else(|| nats.url()))
             .env("SKEIN_NAMESPACE", "test")
             .env("SKEIN_POOL", options.pool)

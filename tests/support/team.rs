@@ -57,7 +57,7 @@ impl Team {
         within("the bus", self.bus.state().wait_for(|connected| *connected)).await.unwrap();
         let bucket = journal::bucket(1);
         self.retry(|| self.bus.create_stream(&bucket)).await;
-        let spec = JournalSpec { max_bytes: 64 << 20, ..JournalSpec::default() };
+        let spec = JournalSpec { max_bytes: 512 << 20, ..JournalSpec::default() };
         let stream = journal::stream(&self.name, "uid", &spec);
         self.retry(|| self.bus.create_stream(&stream)).await;
         for pool in self.pools.keys() {

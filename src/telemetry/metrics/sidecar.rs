@@ -148,6 +148,20 @@ impl Metrics {
 mod tests {
     use super::*;
     use crate::telemetry::metrics;
+    use pretty_assertions::assert_eq;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_documentation_lists_every_metric_and_no_other() {
+        let registry = metrics::registry("sidecar").unwrap();
+        Metrics::new(&registry, "coder").unwrap();
+        let exist: BTreeSet<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
+        let page = include_str!("../../../docs/reference/metrics.md");
+        let section = page.split("\n## ").find(|section| section.starts_with("Sidecar")).unwrap();
+        let listed = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let listed: BTreeSet<String> = listed.chain(["skein_build_info"]).map(str::to_owned).collect();
+        assert_eq!(exist, listed);
+    }
 
     #[test]
     fn every_metric_registers_once_and_knows_its_pool() {
