@@ -23,24 +23,20 @@ pub struct PodFacts {
     pub name: String,
     /// Its UID.
     pub uid: String,
-    /// Its version, for deleting it only as it was seen.
-    pub version: String,
     /// The UID of the object that controls it.
     pub owner: Option<String>,
     /// The revision of the template that it was made of.
     pub revision: String,
-    /// When it was created.
-    pub created: Timestamp,
+    /// When the last of its containers was started, or the pod was created while none is.
+    pub begun: Timestamp,
     /// When it was told to end.
     pub ending: Option<Timestamp>,
     /// How long it may take to end, in seconds, when it was told to.
     pub grace_seconds: Option<i64>,
     /// How far it is.
     pub phase: Phase,
-    /// Whether the kubelet calls it ready, and since when it does or does not.
+    /// Whether the kubelet calls it ready.
     pub ready: bool,
-    /// When `ready` changed last.
-    pub ready_changed: Option<Timestamp>,
     /// What is wrong with it, as the kubelet or the scheduler said; see [`PodFacts::trouble()`].
     pub trouble: Option<Trouble>,
 }
@@ -89,18 +85,26 @@ pub fn facts(pod: &Pod) -> Option<(PoolKey, PodFacts)> {
     let facts = PodFacts {
         name: meta.name.clone()?,
         uid: meta.uid.clone()?,
-        version: meta.resource_version.clone().unwrap_or_default(),
         owner: controller_uid(meta).map(str::to_owned),
         revision: label(labels::REVISION).cloned().unwrap_or_default(),
-        created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        begun: begun(pod),
         ending,
         grace_seconds,
         phase,
         ready: ready.is_some_and(|c| c.status == "True"),
-        ready_changed: ready.and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0),
         trouble: trouble::of(pod),
     };
     Some((key, facts))
+}
+
+fn begun(pod: &Pod) -> Timestamp {
+    let status = pod.status.as_ref();
+    let inits = status.and_then(|status| status.init_container_statuses.as_ref());
+    let mains = status.and_then(|status| status.container_statuses.as_ref());
+    let containers = inits.into_iter().chain(mains).flatten();
+    let started = containers.filter_map(|container| container.state.as_ref()?.running.as_ref()?.started_at.as_ref()).map(|time| time.0);
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    started.chain(created).max().unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 type ByPool = HashMap<PoolKey, BTreeMap<String, Arc<PodFacts>>>;
@@ -169,11 +173,11 @@ impl Writer {
             Event::Apply(pod) => {
                 let Some((key, facts)) = facts(&pod) else { return Vec::new() };
                 let mut by_pool = self.by_pool.write().unwrap_or_else(PoisonError::into_inner);
-                let before = by_pool.entry(key.clone()).or_default().insert(facts.name.clone(), Arc::new(facts.clone()));
+                let facts = Arc::new(facts);
+                let before = by_pool.entry(key.clone()).or_default().insert(facts.name.clone(), Arc::clone(&facts));
                 drop(by_pool);
-                // A new version alone tells nothing: the kubelet writes often.
-                let news = before.is_none_or(|before| PodFacts { version: facts.version.clone(), ..(*before).clone() } != facts);
-                if news { vec![key] } else { Vec::new() }
+                // The kubelet writes often; most of it tells nothing.
+                if before.as_ref() == Some(&facts) { Vec::new() } else { vec![key] }
             }
             Event::Delete(pod) => {
                 let Some((key, facts)) = facts(&pod) else { return Vec::new() };
@@ -216,11 +220,10 @@ mod tests {
     /// A regression here reconciles the pool at each of the many writes of the kubelet, or hides from the
     /// controller that a pod became ready.
     #[test]
-    fn only_facts_are_news_but_the_version_is_kept() {
+    fn only_facts_are_news() {
         let (pods, mut writer) = store();
         assert_eq!(writer.apply(Event::Apply(pod("coder-0", "1", &json!({})))), [key()]);
         assert_eq!(writer.apply(Event::Apply(pod("coder-0", "2", &json!({"hostIP": "10.0.0.1"})))), []);
-        assert_eq!(pods.of(&key())[0].version, "2");
         let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
         assert_eq!(writer.apply(Event::Apply(pod("coder-0", "3", &ready))), [key()]);
         assert!(pods.of(&key())[0].ready);
@@ -239,6 +242,17 @@ mod tests {
         writer.apply(Event::Init);
         assert_eq!(writer.apply(Event::InitDone), [key()]);
         assert_eq!(names(&pods), Vec::<String>::new());
+    }
+
+    /// A regression here calls an agent lost in the moment in which it starts, because its image took long.
+    #[test]
+    fn a_pod_begins_when_its_last_container_starts() {
+        let started = |at: &str| json!({"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {"startedAt": at}}});
+        let status = json!({
+            "initContainerStatuses": [started("2030-01-01T00:00:00Z")], "containerStatuses": [started("2030-01-01T00:05:00Z")],
+        });
+        let (_, facts) = facts(&pod("coder-0", "1", &status)).unwrap();
+        assert_eq!(facts.begun, "2030-01-01T00:05:00Z".parse().unwrap());
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! A controller that has nothing to do does nothing.
+//! What a controller costs the API server: next to nothing beyond what it must do, and nothing when it is idle.
+
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -25,4 +27,28 @@ async fn nothing_is_written_or_listed_but_the_lease() {
     // Five pods, one account, one budget; the rest are statuses, events and the topology's finalizer.
     assert!(writes.len() <= 20, "{writes:#?}");
     controller.end().await.unwrap();
+}
+
+/// A regression here makes large pools slow, and the API server busy for everybody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn scaling_up_costs_one_write_an_agent_and_few_more() {
+    let stage = Stage::new().await;
+    let (team, _kubelet) = (stage.team(), stage.kubelet());
+    let controller = stage.controller("one").await;
+    team.create_topology().await;
+    team.create_pool(1, json!({})).await;
+    team.until_settled(1).await;
+    let before = controller.proxy.writes().len();
+    let begun = Instant::now();
+    team.edit(json!({"replicas": 201})).await;
+    eventually("all pods are created", || async { (team.uids().await.len() == 201).then_some(()) }).await;
+    println!("200 pods created in {:?}", begun.elapsed());
+    team.until_settled(201).await;
+    let writes = controller.proxy.writes().split_off(before);
+    let pods = writes.iter().filter(|write| write.starts_with("POST") && write.ends_with("/pods")).count();
+    println!("{pods} pods, {} writes, ready after {:?}", writes.len(), begun.elapsed());
+    assert_eq!(pods, 200, "no pod is tried twice");
+    // Statuses are written once a second at most; a slow machine takes longer and needs more of them.
+    let allowed = 220 + 2 * usize::try_from(begun.elapsed().as_secs()).unwrap();
+    assert!(writes.len() <= allowed, "{} writes of {allowed}", writes.len());
 }

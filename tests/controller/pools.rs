@@ -232,7 +232,7 @@ async fn silent_and_ended_agents_are_replaced_within_the_budget() {
     stage.bus.client().publish(subject, serde_json::to_vec(&beat).unwrap().into()).await.unwrap();
     let replaced = eventually("the silent agent is replaced", || async {
         let pool = team.pool().await;
-        pool.status.clone()?.restarts.filter(|restarts| restarts.total == 1)
+        pool.status?.restarts.filter(|restarts| restarts.total == 1)
     })
     .await;
     assert_eq!(replaced.recent.len(), 1);

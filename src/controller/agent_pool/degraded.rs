@@ -28,10 +28,10 @@ pub struct Cause {
 }
 
 impl Agent {
-    /// Whether the pod was created longer ago than this.
+    /// Whether the pod has run for longer than this.
     #[must_use]
-    pub fn is_older_than(&self, span: SignedDuration, now: Timestamp) -> bool {
-        now.duration_since(self.pod.created) > span
+    pub fn has_run_for(&self, span: SignedDuration, now: Timestamp) -> bool {
+        now.duration_since(self.pod.begun) > span
     }
 }
 
@@ -123,13 +123,16 @@ fn troubled(all: &Standings<'_>, now: Timestamp) -> Option<Cause> {
     // The order of the ordinals stays within equal reasons.
     troubles.sort_by_key(|(trouble, _)| trouble.reason);
     let (trouble, agent) = troubles.first()?;
-    let message = format!("agent {}: {}{}", agent.pod.name, trouble.message, more(troubles.len()));
+    // A container that is restarted because it does not answer looks like one that crashes.
+    let said = agent.heard.as_ref().filter(|heard| heard.unhealthy).and_then(|heard| heard.reason.as_deref());
+    let said = said.map(|reason| format!("; its sidecar says: {}", reason.trim_end_matches('.'))).unwrap_or_default();
+    let message = format!("agent {}: {}{said}{}", agent.pod.name, trouble.message, more(troubles.len()));
     Some(Cause { reason: trouble.reason.as_str(), message, blocks: false })
 }
 
 fn unwell(all: &Standings<'_>, now: Timestamp) -> Option<Cause> {
     let unwell = |(agent, standing): &(Option<&Agent>, Standing)| {
-        let agent = agent.filter(|agent| *standing != Standing::Broken && agent.is_older_than(SETTLED, now))?;
+        let agent = agent.filter(|agent| *standing != Standing::Broken && agent.has_run_for(SETTLED, now))?;
         let heard = agent.heard.as_ref().filter(|heard| heard.unhealthy)?;
         Some((agent.pod.name.clone(), heard.reason.clone()))
     };

@@ -146,15 +146,13 @@ mod tests {
         Arc::new(PodFacts {
             name: name.to_owned(),
             uid: uid.to_owned(),
-            version: "1".to_owned(),
             owner: Some(owner.to_owned()),
             revision: "r".to_owned(),
-            created: Timestamp::UNIX_EPOCH,
+            begun: Timestamp::UNIX_EPOCH,
             ending: None,
             grace_seconds: None,
             phase: Phase::Running,
             ready: true,
-            ready_changed: None,
             trouble: None,
         })
     }

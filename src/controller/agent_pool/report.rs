@@ -20,6 +20,9 @@ use crate::api::condition::{self, ACCEPTED, DEGRADED, PROGRESSING, READY, Statem
 use crate::api::{AgentPool, AgentPoolStatus, labels, names};
 use crate::kubernetes::News;
 
+#[cfg(test)]
+mod tests;
+
 /// How long a reconcile waits at least between two writes that only count.
 pub const COUNTERS: Duration = Duration::from_secs(15);
 /// How long a reconcile waits at least between two writes of how many agents are ready.
@@ -142,7 +145,7 @@ fn ready_statement(
     }
     let starts = |agent: Option<&Agent>, standing: Standing| match standing {
         Standing::Broken => true,
-        Standing::Unready => agent.is_none_or(|agent| !agent.is_older_than(super::degraded::SETTLED, now)),
+        Standing::Unready => agent.is_none_or(|agent| !agent.has_run_for(super::degraded::SETTLED, now)),
         _ => false,
     };
     if seen.bus_away {

@@ -101,10 +101,8 @@ impl Scene {
     async fn new(script: Script) -> Self {
         let server = Server::default();
         let (stores, mut writers) = watch::stores();
-        for writer in [&mut writers.pods] {
-            writer.apply(Event::Init);
-            writer.apply(Event::InitDone);
-        }
+        writers.pods.apply(Event::Init);
+        writers.pods.apply(Event::InitDone);
         let measured = metrics::controller::Metrics::new(&metrics::registry("controller").unwrap()).unwrap();
         let config = Config {
             sidecar_image: "example/skein:0.1.0".to_owned(),

@@ -2,8 +2,12 @@
 //! invariants of the algorithm must hold at each step, and once nothing happens any more the pool must
 //! become what is wanted and stay so.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::controller::pods::{Phase, PodFacts};
 use crate::controller::trouble::{Reason, Trouble};
+use crate::resilience::{Budget, Streak};
 use pretty_assertions::assert_eq;
 use proptest::prelude::*;
 
@@ -30,15 +34,13 @@ fn agent(ordinal: u32, revision: &str, change: impl FnOnce(&mut PodFacts)) -> Ag
     let mut pod = PodFacts {
         name: format!("a-{ordinal}"),
         uid: format!("uid-{ordinal}"),
-        version: "1".to_owned(),
         owner: Some("pool".to_owned()),
         revision: revision.to_owned(),
-        created: at(0),
+        begun: at(0),
         ending: None,
         grace_seconds: None,
         phase: Phase::Running,
         ready: true,
-        ready_changed: None,
         trouble: None,
     };
     change(&mut pod);
@@ -337,7 +339,7 @@ impl Cluster {
         for ordinal in &plan.create {
             self.made += 1;
             let mut facts = (*agent(*ordinal, &target.revision, pending).pod).clone();
-            (facts.uid, facts.created) = (format!("uid-{}", self.made), now);
+            (facts.uid, facts.begun) = (format!("uid-{}", self.made), now);
             let before = self.pods.insert(*ordinal, Pod { facts, foreign: false, lost: false, silent: false, busy: 0 });
             assert!(before.is_none(), "two pods of one name: {plan:?}");
         }
