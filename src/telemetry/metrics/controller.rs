@@ -90,7 +90,7 @@ impl Metrics {
         registry.register(Box::new(orphans.clone()))?;
         let leader = IntGauge::new("skein_controller_leader", "1 on the replica that acts, 0 on those that stand by.")?;
         registry.register(Box::new(leader.clone()))?;
-        Ok(Self {
+        let metrics = Self {
             reconciles: counters(
                 "skein_controller_reconciles_total",
                 "Looks at one object, by controller and by how they ended.",
@@ -129,7 +129,25 @@ impl Metrics {
             trimmed,
             orphans,
             leader,
-        })
+        };
+        metrics.begin();
+        Ok(metrics)
+    }
+
+    /// Shows what has not happened yet as 0, so that its first time is seen as one.
+    fn begin(&self) {
+        for controller in ["agentpool", "topology"] {
+            self.waiting.with_label_values(&[controller]).set(0);
+            for result in ["success", "error"] {
+                self.reconciles.with_label_values(&[controller, result]).reset();
+            }
+            for class in [Class::Transient, Class::Conflict, Class::Refused] {
+                self.errors.with_label_values(&[controller, class.as_str()]).reset();
+            }
+        }
+        for reason in ["ended", "silent"] {
+            self.restarts.with_label_values(&[reason]).reset();
+        }
     }
 
     /// How many looks at objects a controller has had.
@@ -153,6 +171,32 @@ impl Metrics {
 mod tests {
     use super::*;
     use crate::telemetry::metrics;
+    use pretty_assertions::assert_eq;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_documentation_lists_every_metric_and_no_other() {
+        let registry = metrics::registry("controller").unwrap();
+        let all = Metrics::new(&registry).unwrap();
+        all.reconciled("agentpool", Duration::ZERO, None);
+        // What has no value yet is not shown.
+        for gauge in [&all.pools, &all.topologies] {
+            gauge.with_label_values(&["Ready", "True"]).set(1);
+        }
+        for gauge in [&all.journal_bytes, &all.journal_messages] {
+            gauge.with_label_values(&["work", "team"]).set(1);
+        }
+        all.agents.with_label_values(&["ready"]).set(1);
+        all.queue_tasks.with_label_values(&["work", "coder", "pending"]).set(1);
+        all.bus_repairs.with_label_values(&["journal"]).inc();
+        let exist: BTreeSet<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
+        let exist: BTreeSet<String> = exist.into_iter().filter(|name| name.starts_with("skein_controller_")).collect();
+        let page = include_str!("../../../docs/reference/metrics.md");
+        let section = page.split("\n## ").find(|section| section.starts_with("Controller")).unwrap();
+        let listed: BTreeSet<String> =
+            section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).map(str::to_owned).collect();
+        assert_eq!(exist, listed);
+    }
 
     #[test]
     fn every_metric_registers_once() {
