@@ -97,7 +97,7 @@ pub struct JournalSpec {
     #[schemars(range(min = 60, max = 315_360_000))]
     pub max_age_seconds: i64,
 
-    /// maxBytes is how large the journal may become. Old work that has ended is dropped from three quarters on; a full journal refuses new tasks. Default 1 GiB.
+    /// maxBytes is how large the journal may become. Old work that has ended is dropped from three quarters on; a full journal refuses new tasks. The broker sets this much aside. Default 256 MiB.
     #[serde(default = "default_max_bytes")]
     #[schemars(range(min = 1_048_576))]
     pub max_bytes: i64,
@@ -182,5 +182,5 @@ fn default_max_age_seconds() -> i64 {
     604_800
 }
 fn default_max_bytes() -> i64 {
-    1_073_741_824
+    268_435_456
 }
