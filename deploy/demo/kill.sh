@@ -34,7 +34,8 @@ kill_agent() {
     return
   fi
   for entry in /proc/[0-9]*; do
-    if tr '\0' '\n' <"$entry/environ" 2>/dev/null | grep -qx "HOSTNAME=$2" &&
+    # Processes end while they are looked at, and some may not be looked at.
+    if grep -qzx "HOSTNAME=$2" "$entry/environ" 2>/dev/null &&
       tr '\0' '\n' <"$entry/cmdline" | head -n 1 | grep -qv '^/skein$'; then
       echo "kill -9 ${entry#/proc/}   # $(tr '\0' ' ' <"$entry/cmdline")in $2, while it works"
       kill -9 "${entry#/proc/}"
