@@ -69,3 +69,29 @@ image: binary ## Build the image localhost/skein:dev and load it into the cluste
 	@mkdir -p $(image_context)
 	@install -m 755 $(CARGO_TARGET_DIR)/$(TARGET)/release/skein $(image_context)/skein
 	@$(image_build)
+.PHONY: images plugin
+images: image ## Build and load what a first team needs: Skein, NATS, and the hello agent
+	@. deploy/install.sh && load_built deploy/nats/build && load_built examples/hello/build
+plugin: binary ## Install the program as the kubectl plugin skein (PREFIX=/usr/local)
+	@install -D -m 755 $(CARGO_TARGET_DIR)/$(TARGET)/release/skein $(or $(PREFIX),/usr/local)/bin/kubectl-skein
+
+# --- See it work
+
+.PHONY: demo
+demo: ## A team of agents answers questions on a real cluster while agents are killed
+	@deploy/demo/run
+
+# --- Tests, and the files that are made from the code
+
+.PHONY: test lint bench generated crds manifests
+test: ## Every test; says what ran and how long it took
+	@tests/run
+lint: ## Formatting, clippy, shellcheck
+	@tests/run lint
+bench: ## A task through two sidecars beside the same exchange on a plain client
+	@cargo bench --quiet --bench sidecar
+generated: crds manifests ## Make anew all files that are made from the code
+crds: ## Make crds/ and docs/reference/ anew from the Rust types
+	@UPDATE=1 cargo test --quiet --test crds --test docs >/dev/null
+manifests: ## Make deploy/manifests/skein.yaml anew from crds/ and the chart
+	@deploy/render >deploy/manifests/skein.yaml.partial && mv deploy/manifests/skein.yaml.partial deploy/manifests/skein.yaml
