@@ -18,6 +18,21 @@ pub(crate) fn current(path: &str, wanted: &str) {
     }
 }
 
+/// Compares what stands in a page between two comments, `<!-- generated: … -->` and `<!-- end -->`; the rest
+/// of the page is written by hand.
+///
+/// # Panics
+/// When something else stands there, or the comments are not there.
+#[allow(dead_code, reason = "not every test that uses this file has pages")]
+pub(crate) fn current_part(path: &str, wanted: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let page = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{path} cannot be read: {error}"));
+    let (head, rest) = page.split_once("<!-- generated").unwrap_or_else(|| panic!("{path} has no comment <!-- generated … -->"));
+    let (comment, rest) = rest.split_once("-->").unwrap_or_else(|| panic!("{path}: the comment does not end"));
+    let (_, tail) = rest.split_once("<!-- end -->").unwrap_or_else(|| panic!("{path} has no comment <!-- end -->"));
+    current(path, &format!("{head}<!-- generated{comment}-->\n\n{}\n\n<!-- end -->{tail}", wanted.trim()));
+}
+
 fn differing_line<'a>(actual: &'a str, wanted: &'a str) -> Option<(usize, (&'a str, &'a str))> {
     if actual == wanted {
         return None;
