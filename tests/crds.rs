@@ -1,6 +1,8 @@
 //! The resource definitions: that the committed ones are current, that each of their rules does what its
 //! message says, and that they keep to the conventions of Kubernetes' API.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 #[path = "support/golden.rs"]
 mod golden;
 

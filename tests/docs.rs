@@ -1,6 +1,8 @@
 //! That the pages under `docs/` say what the code says: metrics, fields, problems, conditions; and that what
 //! they point to exists.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 #[path = "support/golden.rs"]
 mod golden;
 
