@@ -13,7 +13,8 @@ import time
 
 from cluster import SYSTEM, get, kubectl, wait_for
 
-STATE = pathlib.Path(os.environ.get("SKEIN_LOCAL") or pathlib.Path(os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local/state") / "skein/local")
+STATE = pathlib.Path(os.environ.get("SKEIN_LOCAL") or
+                     pathlib.Path(os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local/state") / "skein/local")
 
 
 def processes(pod: str, marker: str) -> list[int]:
