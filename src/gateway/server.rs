@@ -79,11 +79,13 @@ async fn connection(stream: TcpStream, routes: Router, headers: Duration, stop: 
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
-        served = connection.as_mut() => served,
+        // First, so that an answer that comes after the end was told says that it is the last one.
+        biased;
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        served = connection.as_mut() => served,
     };
     if let Err(error) = served {
         debug!(%error, "a connection broke off");
