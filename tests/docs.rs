@@ -46,10 +46,14 @@ fn files(directory: &str, end: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Source without its tests.
+/// Source without the module of its tests.
 fn source(path: impl AsRef<Path>) -> String {
     let text = read(path);
-    text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
+    let tests = text.match_indices("#[cfg(test)]\n").find(|(at, mark)| {
+        let next = text[at + mark.len()..].lines().next().unwrap_or_default();
+        next.contains("mod ") && next.ends_with('{')
+    });
+    tests.map_or(text.as_str(), |(at, _)| &text[..at]).to_owned()
 }
 
 /// The text between each `open` and the `close` that follows it.
