@@ -1,14 +1,20 @@
 //! The pods of all pools, reduced to what the controller must know of each: a whole pod in memory would
 //! cost several kilobytes, and ten thousand of them are watched.
 //!
-//! [`facts`] reduces a pod; [`Pods`] keeps the facts by pool and is filled by the watch alone.
+//! [`Slim`] is what is read of a pod at all; [`facts`] reduces it; [`Pods`] keeps the facts by pool and is
+//! filled by the watch alone.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Resource;
 use kube::runtime::watcher::Event;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::watch;
 
 use super::roster::PoolKey;
@@ -60,9 +66,83 @@ impl PodFacts {
     }
 }
 
+/// The part of a pod that facts come from. The rest of what the API server sends, which is most of it, is
+/// never put into memory.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Slim {
+    #[serde(deserialize_with = "slim")]
+    metadata: ObjectMeta,
+    status: Option<PodStatus>,
+}
+
+impl From<Pod> for Slim {
+    fn from(pod: Pod) -> Self {
+        Self { metadata: pod.metadata, status: pod.status }
+    }
+}
+
+impl Resource for Slim {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(dyntype: &()) -> Cow<'_, str> {
+        Pod::kind(dyntype)
+    }
+
+    fn group(dyntype: &()) -> Cow<'_, str> {
+        Pod::group(dyntype)
+    }
+
+    fn version(dyntype: &()) -> Cow<'_, str> {
+        Pod::version(dyntype)
+    }
+
+    fn plural(dyntype: &()) -> Cow<'_, str> {
+        Pod::plural(dyntype)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Reads metadata without annotations and managed fields.
+fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Meta {
+        name: Option<String>,
+        namespace: Option<String>,
+        uid: Option<String>,
+        resource_version: Option<String>,
+        labels: Option<BTreeMap<String, String>>,
+        owner_references: Option<Vec<OwnerReference>>,
+        creation_timestamp: Option<Time>,
+        deletion_timestamp: Option<Time>,
+        deletion_grace_period_seconds: Option<i64>,
+    }
+    let meta = Meta::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name: meta.name,
+        namespace: meta.namespace,
+        uid: meta.uid,
+        resource_version: meta.resource_version,
+        labels: meta.labels,
+        owner_references: meta.owner_references,
+        creation_timestamp: meta.creation_timestamp,
+        deletion_timestamp: meta.deletion_timestamp,
+        deletion_grace_period_seconds: meta.deletion_grace_period_seconds,
+        ..ObjectMeta::default()
+    })
+}
+
 /// Reduces a pod to its pool and facts. `None` when it carries no label of a pool.
 #[must_use]
-pub fn facts(pod: &Pod) -> Option<(PoolKey, PodFacts)> {
+pub fn facts(pod: &Slim) -> Option<(PoolKey, PodFacts)> {
     let meta = &pod.metadata;
     let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key));
     let key = PoolKey::new(meta.namespace.clone()?, label(labels::POOL)?.clone());
@@ -92,12 +172,12 @@ pub fn facts(pod: &Pod) -> Option<(PoolKey, PodFacts)> {
         grace_seconds,
         phase,
         ready: ready.is_some_and(|c| c.status == "True"),
-        trouble: trouble::of(pod),
+        trouble: status.and_then(trouble::of),
     };
     Some((key, facts))
 }
 
-fn begun(pod: &Pod) -> Timestamp {
+fn begun(pod: &Slim) -> Timestamp {
     let status = pod.status.as_ref();
     let inits = status.and_then(|status| status.init_container_statuses.as_ref());
     let mains = status.and_then(|status| status.container_statuses.as_ref());
@@ -148,7 +228,7 @@ impl Pods {
 
 impl Writer {
     /// Takes in what the watch says, and returns the pools of which something changed that matters.
-    pub fn apply(&mut self, event: Event<Pod>) -> Vec<PoolKey> {
+    pub fn apply(&mut self, event: Event<Slim>) -> Vec<PoolKey> {
         match event {
             Event::Init => {
                 self.listed.clear();
@@ -200,7 +280,7 @@ mod tests {
     use pretty_assertions::assert_eq;
     use serde_json::json;
 
-    fn pod(name: &str, version: &str, status: &serde_json::Value) -> Pod {
+    fn pod(name: &str, version: &str, status: &serde_json::Value) -> Slim {
         serde_json::from_value(json!({
             "metadata": {"name": name, "namespace": "work", "uid": format!("uid-{name}"), "resourceVersion": version,
                 "labels": {"skein.dev/pool": "coder", "skein.dev/revision": "r1"}},

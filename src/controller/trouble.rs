@@ -1,6 +1,6 @@
 //! What is wrong with a pod, as the kubelet and the scheduler say it, in one sentence that says what to do.
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateRunning, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateRunning, ContainerStatus, PodStatus};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 /// Something that is wrong with a pod and does not mend itself by waiting.
@@ -55,8 +55,7 @@ impl Reason {
 
 /// The worst that the status of a pod tells.
 #[must_use]
-pub fn of(pod: &Pod) -> Option<Trouble> {
-    let status = pod.status.as_ref()?;
+pub fn of(status: &PodStatus) -> Option<Trouble> {
     let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     let mut all: Vec<Trouble> = containers.filter_map(of_container).collect();
     let scheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled");
@@ -136,8 +135,8 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn pod(status: &Value) -> Pod {
-        serde_json::from_value(json!({"status": status})).unwrap()
+    fn pod(status: &Value) -> PodStatus {
+        serde_json::from_value(status.clone()).unwrap()
     }
 
     fn container(state: &Value, last: &Value) -> Value {

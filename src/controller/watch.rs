@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -23,6 +23,9 @@ use super::context::{Context, Stores};
 use super::pods;
 use super::roster::PoolKey;
 use crate::api::{AgentPool, Topology, labels};
+
+/// How many pods are listed at a time.
+const PODS_IN_A_PAGE: u32 = 100;
 
 /// The ends of the stores that the watches write to.
 pub struct Writers {
@@ -157,7 +160,9 @@ async fn follow<K>(
 }
 
 async fn follow_pods(client: &Client, config: Config, mut writer: pods::Writer, context: &Context) {
-    let mut events = std::pin::pin!(watch(Api::<Pod>::all(client.clone()), config).default_backoff());
+    // What a page takes is not given back.
+    let config = config.page_size(PODS_IN_A_PAGE);
+    let mut events = std::pin::pin!(watch(Api::<pods::Slim>::all(client.clone()), config).default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {

@@ -225,7 +225,7 @@ async fn create(
         if !new && controller_uid(&pod.metadata) != Some(pool.uid.as_str()) {
             applied.taken.push(format!("pod {}", pod.name_any()));
             memory.taken.insert(ordinal, Instant::now());
-        } else if let Some((_, facts)) = pods::facts(&pod) {
+        } else if let Some((_, facts)) = pods::facts(&pod.into()) {
             memory.created.insert(ordinal, (Arc::new(facts), Instant::now()));
             if new {
                 applied.created.insert(ordinal);

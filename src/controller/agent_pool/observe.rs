@@ -81,7 +81,7 @@ pub async fn list(
 ) -> Result<Vec<Arc<PodFacts>>, kubernetes::Error> {
     let selector = format!("{}={},{}", labels::MANAGED_BY, labels::MANAGER, labels::selector_of_pool(&key.pool));
     let listed = read::list::<Pod>(&context.client, &key.namespace, &selector).await?;
-    let listed: Vec<_> = listed.iter().filter_map(pods::facts).map(|(_, facts)| Arc::new(facts)).collect();
+    let listed: Vec<_> = listed.into_iter().filter_map(|pod| pods::facts(&pod.into())).map(|(_, facts)| Arc::new(facts)).collect();
     note_lag(key, memory, &context.stores.pods.of(key), &listed, now);
     Ok(listed)
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::client::Body;
@@ -122,7 +122,7 @@ impl Scene {
             let object = stored(body);
             match request.as_str() {
                 "POST pods" => {
-                    self.writers.pods.apply(Event::Apply(serde_json::from_value::<Pod>(object).unwrap()));
+                    self.writers.pods.apply(Event::Apply(serde_json::from_value(object).unwrap()));
                 }
                 "POST serviceaccounts" => {
                     let account: ServiceAccount = serde_json::from_value(object).unwrap();
