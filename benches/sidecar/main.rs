@@ -84,9 +84,8 @@ async fn bench(rounds: usize, tasks: usize) {
     println!("\n1 kB task -> result, one at a time, {rounds} rounds of {tasks} each, medians of the rounds");
     println!("{:>6} {:>12} {:>12} {:>8} {:>10}", "", "raw", "2 sidecars", "ratio", "more");
     for percent in [50, 90, 99] {
-        let of = |which: &dyn Fn(&(Vec<Duration>, Vec<Duration>)) -> Duration| median(lines.iter().map(which).collect());
-        let raw = of(&|(raw, _)| percentile(raw, percent));
-        let two = of(&|(_, two)| percentile(two, percent));
+        let raw = median(lines.iter().map(|(raw, _)| percentile(raw, percent)));
+        let two = median(lines.iter().map(|(_, two)| percentile(two, percent)));
         let ratio = median_of(
             lines.iter().map(|(raw, two)| percentile(two, percent).as_secs_f64() / percentile(raw, percent).as_secs_f64()).collect(),
         );
@@ -185,8 +184,8 @@ fn percentile(times: &[Duration], percent: usize) -> Duration {
     times[(times.len() * percent).div_ceil(100).clamp(1, times.len()) - 1]
 }
 
-fn median(times: Vec<Duration>) -> Duration {
-    percentile(&times, 50)
+fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
+    percentile(&times.into_iter().collect::<Vec<_>>(), 50)
 }
 
 fn median_of(mut numbers: Vec<f64>) -> f64 {
