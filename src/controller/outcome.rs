@@ -65,19 +65,21 @@ pub struct Error {
     pub class: Class,
     /// What went wrong, in one sentence.
     pub message: String,
+    /// When to try again, where the reconcile knows better than the class tells.
+    pub after: Option<Duration>,
 }
 
 impl Error {
     /// An error of a class.
     #[must_use]
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into() }
+        Self { class, message: message.into(), after: None }
     }
 }
 
 impl From<kubernetes::Error> for Error {
     fn from(error: kubernetes::Error) -> Self {
-        Self { class: error.class(), message: error.to_string() }
+        Self { class: error.class(), message: error.to_string(), after: None }
     }
 }
 
@@ -198,6 +200,7 @@ pub async fn drive<K, F, Reconcile>(
                     }
                     Err(error) => {
                         let wait = failures.wait(reference, error.class, rand::random());
+                        let wait = error.after.unwrap_or(wait);
                         Err(Retry { wait, error })
                     }
                 }

@@ -76,6 +76,20 @@ impl Error {
         }
     }
 
+    /// Whether the server refused because the namespace is being deleted: nothing is to be made there.
+    #[must_use]
+    pub fn namespace_is_ending(&self) -> bool {
+        match self {
+            Self::Request { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => {
+                    status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == "NamespaceTerminating")
+                }
+                _ => false,
+            },
+            Self::Deadline { .. } => false,
+        }
+    }
+
     /// The HTTP status of the server's answer, when there was one.
     #[must_use]
     pub fn code(&self) -> Option<u16> {

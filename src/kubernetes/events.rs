@@ -92,7 +92,9 @@ impl Events {
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), about.namespace.as_deref().unwrap_or("default"));
         let written = ask(|| format!("write the event {} of {name}", news.reason), api.create(&PostParams::default(), &event)).await;
-        if let Err(problem) = written {
+        if let Err(problem) = written
+            && !problem.namespace_is_ending()
+        {
             tracing::warn!(%problem, "an event is lost");
         }
     }

@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::stage::Stage;
@@ -51,4 +54,27 @@ async fn scaling_up_costs_one_write_an_agent_and_few_more() {
     // Statuses are written once a second at most; a slow machine takes longer and needs more of them.
     let allowed = 220 + 2 * usize::try_from(begun.elapsed().as_secs()).unwrap();
     assert!(writes.len() <= allowed, "{} writes of {allowed}", writes.len());
+}
+
+/// The end of a namespace deletes one pod after the other, and then the pool. A regression here answers
+/// each with as many requests as the pool has agents, all of them in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_tried_again_and_again_in_a_namespace_that_is_ending() {
+    let stage = Stage::new().await;
+    let (team, _kubelet) = (stage.team(), stage.kubelet());
+    let controller = stage.controller("one").await;
+    team.create_topology().await;
+    team.create_pool(6, json!({})).await;
+    team.until_settled(6).await;
+    let namespaces: Api<Namespace> = Api::all(stage.client());
+    namespaces.delete(&stage.namespace, &DeleteParams::default()).await.unwrap();
+    let before = controller.proxy.writes().len();
+    for n in 0..6 {
+        team.pods.delete(&format!("coder-{n}"), &DeleteParams::default()).await.unwrap();
+        eventually("a pod is gone", || async { (team.uids().await.len() < 6 - n).then_some(()) }).await;
+    }
+    let renewals = controller.proxy.renewals();
+    eventually("two renewals of the lease", || async { (controller.proxy.renewals() > renewals + 1).then_some(()) }).await;
+    let tried = controller.proxy.writes().split_off(before).into_iter().filter(|write| write.ends_with("/pods")).count();
+    assert!((1..=6).contains(&tried), "{tried} pods were tried");
 }

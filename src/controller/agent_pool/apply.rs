@@ -100,7 +100,15 @@ async fn ensure<K: Object>(
         None => match write::create(&context.client, wanted).await {
             Ok(Created::New(_)) => None,
             Ok(Created::Exists(existing)) => Some(existing),
-            Err(error) => return applied.fail(error),
+            Err(error) => {
+                if error.class() == Class::Refused {
+                    memory.made.insert(kind, Instant::now());
+                }
+                if !error.namespace_is_ending() {
+                    applied.fail(error);
+                }
+                return;
+            }
         },
     };
     let Some(existing) = existing else {
@@ -193,6 +201,11 @@ async fn create(
     memory: &mut Remembered,
     applied: &mut Applied,
 ) {
+    let generation = pool.pool.metadata.generation;
+    if let Some((refused, _)) = memory.refusal(generation).filter(|_| !ordinals.is_empty()) {
+        applied.refused.clone_from(&refused.words);
+        return;
+    }
     // What the server refuses once it refuses a thousand times.
     let stop = AtomicBool::new(false);
     let requests = ordinals.iter().copied().map(|ordinal| {
@@ -208,6 +221,7 @@ async fn create(
             Some((ordinal, result))
         }
     });
+    let mut failures = Vec::new();
     let mut results = futures::stream::iter(requests).buffer_unordered(CONCURRENCY);
     while let Some(result) = results.next().await {
         let Some((ordinal, result)) = result else { continue };
@@ -215,10 +229,7 @@ async fn create(
             Ok(Created::New(pod)) => (true, pod),
             Ok(Created::Exists(pod)) => (false, pod),
             Err(error) => {
-                if let Some(words) = error.refusal() {
-                    applied.refused.get_or_insert_with(|| words.to_owned());
-                }
-                applied.fail(error);
+                failures.push(error);
                 continue;
             }
         };
@@ -233,4 +244,17 @@ async fn create(
         }
     }
     applied.taken.sort();
+    if failures.iter().any(Error::namespace_is_ending) {
+        memory.refuse(None, generation, rand::random());
+        return;
+    }
+    match failures.iter().find_map(Error::refusal) {
+        Some(words) => {
+            memory.refuse(Some(words.to_owned()), generation, rand::random());
+            applied.refused = Some(words.to_owned());
+        }
+        None if !ordinals.is_empty() => memory.refused = None,
+        None => {}
+    }
+    failures.into_iter().for_each(|error| applied.fail(error));
 }

@@ -30,7 +30,7 @@ use super::context::Context;
 use super::outcome::{Error, Outcome, drive};
 use super::roster::PoolKey;
 use crate::api::{AgentPool, AgentPoolStatus, labels};
-use crate::kubernetes::write;
+use crate::kubernetes::{Class, write};
 use apply::Applied;
 use memory::{Remembered, UNSEEN};
 use plan::Target;
@@ -88,11 +88,15 @@ async fn look(pool: &AgentPool, context: &Context, key: &PoolKey, memory: &mut R
     let status = report::status(pool, &seen, &target, &plan, &applied, now);
     let failed = applied.error.take();
     let outcome = tell(pool, context, memory, status, Some(&applied)).await?;
+    let held = memory.refusal(pool.metadata.generation).map(|(_, left)| left);
     match failed {
+        Some(error) if error.class() == Class::Refused => Err(Error { after: held, ..error.into() }),
         Some(error) => Err(error.into()),
         // What no watch has shown yet may never be shown.
-        None if memory.created.is_empty() && memory.taken.is_empty() && memory.made.is_empty() => Ok(outcome.sooner(plan.again)),
-        None => Ok(outcome.sooner(plan.again).sooner(Some(UNSEEN))),
+        None if memory.created.is_empty() && memory.taken.is_empty() && memory.made.is_empty() => {
+            Ok(outcome.sooner(plan.again).sooner(held))
+        }
+        None => Ok(outcome.sooner(plan.again).sooner(held).sooner(Some(UNSEEN))),
     }
 }
 

@@ -195,6 +195,36 @@ async fn a_refusal_is_asked_for_once_and_told() {
     let degraded = crate::api::condition::find(&status.conditions, "Degraded").unwrap();
     assert_eq!((degraded.reason.as_str(), status.replicas), ("QuotaExceeded", 0));
     assert!(degraded.message.contains("exceeded quota: few"), "{}", degraded.message);
+
+    // Whatever happens meanwhile, the server is not asked again for a while, unless the pool changes.
+    let mut told = with_status(pool(|spec| spec["replicas"] = json!(1000)), &asked);
+    assert!(matches!(scene.reconcile(&told).await.unwrap(), Outcome::After(_)));
+    assert_eq!(scene.server.requests(), Vec::<String>::new());
+    told.metadata.generation = Some(5);
+    scene.reconcile(&told).await.unwrap_err();
+    assert!(scene.server.requests().contains(&"POST pods".to_owned()));
+}
+
+/// A regression here asks a thousand times for pods in a namespace whose end deletes one after the other.
+#[tokio::test]
+async fn nothing_is_made_in_a_namespace_that_is_ending() {
+    let ending = |method: &Method, path: &str, body: &Value| match *method {
+        Method::POST => {
+            let (code, mut status) =
+                refuse(403, "Forbidden", "unable to create new content in namespace work because it is being terminated");
+            status["details"] = json!({"causes": [{"reason": "NamespaceTerminating", "message": "namespace work is being terminated"}]});
+            (code, status)
+        }
+        _ => obliging(method, path, body),
+    };
+    let scene = Scene::new(ending).await;
+    let leaving = pool(|_| {});
+    assert!(matches!(scene.reconcile(&leaving).await.unwrap(), Outcome::After(_)));
+    let first = scene.server.take();
+    let status: AgentPoolStatus = serde_json::from_value(first.last().unwrap().1["status"].clone()).unwrap();
+    assert!(!crate::api::condition::is_true(&status.conditions, "Degraded"), "it is nobody's mistake");
+    assert!(matches!(scene.reconcile(&with_status(leaving, &first)).await.unwrap(), Outcome::After(_)));
+    assert_eq!(scene.server.requests(), Vec::<String>::new());
 }
 
 /// A regression here lets a new leader, whose watch may lag behind, delete on top of what the old one did.
