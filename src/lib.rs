@@ -12,9 +12,10 @@
 //! | [`kubernetes`] | effects on the API server that any controller needs | `api` |
 //! | [`http`] | problem documents, and what else both HTTP interfaces share | `bus` |
 //! | [`telemetry`] | logs, metrics, the server for probes | |
+//! | [`process`] | the signals that tell a role to end | |
 //! | [`controller`] | role: makes the cluster and the bus match the resources | all of the above |
 //! | [`sidecar`] | role: serves one agent, the only holder of the bus | `bus`, `http`, `resilience`, `telemetry` |
-//! | [`gateway`] | role: takes tasks from outside | `bus`, `http`, `telemetry` |
+//! | [`gateway`] | role: takes tasks from outside | `bus`, `http`, `process`, `telemetry` |
 //! | [`ctl`] | `kubectl skein` | `api`, `topology` |
 //! | [`cli`] | raw arguments | |
 //!
@@ -28,6 +29,7 @@ pub mod ctl;
 pub mod gateway;
 pub mod http;
 pub mod kubernetes;
+pub mod process;
 pub mod resilience;
 pub mod sidecar;
 pub mod telemetry;

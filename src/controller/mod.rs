@@ -28,7 +28,6 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_controller::LeaderElection;
 use kube::Client;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -37,6 +36,7 @@ use crate::api::{GROUP, VERSION};
 use crate::bus::nats::Bus;
 use crate::cli::ControllerArgs;
 use crate::kubernetes::ready::established;
+use crate::process::end_on_signals;
 use crate::telemetry::metrics;
 use context::{Config, Context};
 use roster::Roster;
@@ -71,8 +71,7 @@ pub fn main(args: ControllerArgs) -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        end_on_signals(&shutdown)?;
+        let shutdown = end_on_signals()?;
         let client = Client::try_default()
             .await
             .map_err(|error| format!("the API server is not known: run in a pod, or set KUBECONFIG: {error}"))?;
@@ -88,19 +87,6 @@ pub fn main(args: ControllerArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn end_on_signals(shutdown: &CancellationToken) -> Result<(), String> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind).map_err(|error| format!("signals cannot be received: {error}"))?;
-        let shutdown = shutdown.clone();
-        tokio::spawn(async move {
-            signals.recv().await;
-            tracing::info!("told to end");
-            shutdown.cancel();
-        });
-    }
-    Ok(())
 }
 
 /// Runs the role with a client of its own until `shutdown`, or until the lease is lost.

@@ -31,7 +31,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -41,6 +40,8 @@ use self::server::Server;
 use self::state::Gateway;
 use crate::bus::nats::Bus;
 use crate::cli::GatewayArgs;
+use crate::http::listen;
+use crate::process::end_on_signals;
 use crate::telemetry::{admin, metrics};
 
 /// How long connections are still accepted after the process was told to end: as long as it takes
@@ -60,8 +61,7 @@ pub fn main(args: &GatewayArgs) -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        end_on_signals(&shutdown)?;
+        let shutdown = end_on_signals()?;
         let running = start(args, shutdown).await?;
         running.ended().await;
         Ok::<(), String>(())
@@ -74,19 +74,6 @@ pub fn main(args: &GatewayArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn end_on_signals(shutdown: &CancellationToken) -> Result<(), String> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind).map_err(|error| format!("signals cannot be received: {error}"))?;
-        let shutdown = shutdown.clone();
-        tokio::spawn(async move {
-            signals.recv().await;
-            info!("told to end");
-            shutdown.cancel();
-        });
-    }
-    Ok(())
 }
 
 /// A gateway that serves.
@@ -176,10 +163,6 @@ fn identity(name: &str) -> Result<String, String> {
         return Err("--identity is empty: give each replica a name of its own".to_owned());
     }
     Ok(name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect())
-}
-
-async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("{flag} {address} cannot be listened on: {error}"))
 }
 
 /// Keeps the metrics of the connection to the bus.

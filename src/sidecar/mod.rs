@@ -25,7 +25,6 @@ pub mod link;
 pub mod monitor;
 pub mod state;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -41,6 +40,7 @@ use tracing::{error, info};
 
 use crate::bus::nats::{Bus, Results};
 use crate::cli::SidecarArgs;
+use crate::http::listen;
 use crate::telemetry::metrics::{self, sidecar::Metrics};
 use crate::topology::PoolProgram;
 use agent::Agent;
@@ -168,10 +168,6 @@ pub async fn run(config: Config, mut signals: mpsc::Receiver<()>) -> Result<(), 
     sidecar.bus.close(CLOSE).await;
     info!("ended");
     Ok(())
-}
-
-async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("{flag} {address} cannot be listened on: {error}"))
 }
 
 async fn serve(listener: TcpListener, router: Router) {

@@ -9,6 +9,7 @@ pub mod controller;
 pub mod gateway;
 pub mod sidecar;
 
+use prometheus::core::Collector;
 use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 
 /// Makes the registry of a process and puts `skein_build_info` and, on Linux, the standard `process_*`
@@ -28,6 +29,16 @@ pub fn registry(role: &str) -> prometheus::Result<Registry> {
     #[cfg(target_os = "linux")]
     registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
     Ok(registry)
+}
+
+/// Puts a metric into a registry and gives it back, for its role to count with.
+///
+/// # Errors
+/// When the metric is not well formed or its name is taken.
+fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> prometheus::Result<M> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 /// Everything in a registry, in the text format of Prometheus.

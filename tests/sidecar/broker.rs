@@ -6,6 +6,7 @@ use skein::bus::Outcome;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::AtWork;
 use crate::support::agent::Agent;
 use crate::support::nats::Nats;
 use crate::support::sidecar::{Options, Sidecar};
@@ -16,12 +17,7 @@ use crate::support::within;
 async fn a_task_that_ends_while_the_broker_is_dead_is_told_when_it_is_back() {
     let mut nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
-    let (agent, go) = Agent::held();
-    let sidecar = Sidecar::start(&nats, &Options::new("coder", "coder-0", Some(agent.port))).await;
-    let task = team.task("x");
-    let waiting = team.results.expect(&team.name, &task.id);
-    team.send("coder", &task).await;
-    agent.got_number(1).await;
+    let AtWork { agent, go, sidecar, task, waiting } = AtWork::start(&nats, &team).await;
 
     nats.kill().await;
     sidecar.not_ready("bus").await;
@@ -40,12 +36,7 @@ async fn a_task_that_ends_while_the_broker_is_dead_is_told_when_it_is_back() {
 async fn a_task_goes_on_through_a_crash_of_the_broker() {
     let mut nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
-    let (agent, go) = Agent::held();
-    let sidecar = Sidecar::start(&nats, &Options::new("coder", "coder-0", Some(agent.port))).await;
-    let task = team.task("x");
-    let waiting = team.results.expect(&team.name, &task.id);
-    team.send("coder", &task).await;
-    agent.got_number(1).await;
+    let AtWork { agent, go, sidecar, task, waiting } = AtWork::start(&nats, &team).await;
     nats.kill().await;
     sidecar.not_ready("bus").await;
     nats.restart().await;

@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use pretty_assertions::assert_eq;
 use skein::bus::{Heartbeat, Outcome, subjects};
 
+use crate::AtWork;
 use crate::support::agent::Agent;
 use crate::support::nats::Nats;
 use crate::support::sidecar::{Options, Sidecar};
@@ -57,12 +58,7 @@ async fn on_sigterm_the_task_in_hand_is_finished_and_the_process_ends_well() {
     let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
     let heartbeats = team.bus.client().subscribe(subjects::ALL_HEARTBEATS).await.unwrap();
-    let (agent, go) = Agent::held();
-    let mut sidecar = Sidecar::start(&nats, &Options::new("coder", "coder-0", Some(agent.port))).await;
-    let task = team.task("x");
-    let waiting = team.results.expect(&team.name, &task.id);
-    team.send("coder", &task).await;
-    agent.got_number(1).await;
+    let AtWork { agent: _agent, go, mut sidecar, waiting, .. } = AtWork::start(&nats, &team).await;
     sidecar.term();
     sidecar.not_ready("told to end").await;
     assert_eq!(sidecar.ended(), None);
@@ -85,12 +81,7 @@ async fn on_sigterm_the_task_in_hand_is_finished_and_the_process_ends_well() {
 async fn what_cannot_be_finished_goes_back_at_once() {
     let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
-    let (agent, _go) = Agent::held();
-    let mut sidecar = Sidecar::start(&nats, &Options::new("coder", "coder-0", Some(agent.port))).await;
-    let task = team.task("x");
-    let waiting = team.results.expect(&team.name, &task.id);
-    team.send("coder", &task).await;
-    agent.got_number(1).await;
+    let AtWork { agent: _agent, go: _go, mut sidecar, waiting, .. } = AtWork::start(&nats, &team).await;
     sidecar.term();
     sidecar.not_ready("told to end").await;
     sidecar.term();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::register;
 use crate::kubernetes::Class;
 
 /// The metrics of the role `controller`.
@@ -50,53 +51,24 @@ impl Metrics {
     /// # Errors
     /// When a metric is not well formed or registered twice, which a test of this module excludes.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            prometheus::Result::Ok(metric)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            prometheus::Result::Ok(metric)
-        };
-        let reconcile_seconds = HistogramVec::new(
-            HistogramOpts::new("skein_controller_reconcile_duration_seconds", "How long looking at one object and acting took.")
-                .buckets(vec![0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0]),
-            &["controller"],
-        )?;
-        registry.register(Box::new(reconcile_seconds.clone()))?;
-        let heartbeat_age = Histogram::with_opts(
-            HistogramOpts::new("skein_controller_heartbeat_age_seconds", "The time since the agent's heartbeat before, at each heartbeat.")
-                .buckets(vec![0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 300.0]),
-        )?;
-        registry.register(Box::new(heartbeat_age.clone()))?;
-        let silence = IntGauge::new(
-            "skein_controller_longest_silence_seconds",
-            "How long the agent that has been silent longest has not been heard, of those that run.",
-        )?;
-        registry.register(Box::new(silence.clone()))?;
-        let bus_reconnects = IntCounter::new("skein_controller_bus_reconnects_total", "How often the bus was lost and found again.")?;
-        registry.register(Box::new(bus_reconnects.clone()))?;
-        let trimmed = IntCounter::new(
-            "skein_controller_journal_trimmed_messages_total",
-            "Messages that were dropped from journals because they were old or in the way.",
-        )?;
-        registry.register(Box::new(trimmed.clone()))?;
-        let orphans = IntGauge::new(
-            "skein_controller_orphaned_journals",
-            "Journals on the bus whose topology does not exist, as after its finalizer was removed by hand.",
-        )?;
-        registry.register(Box::new(orphans.clone()))?;
-        let leader = IntGauge::new("skein_controller_leader", "1 on the replica that acts, 0 on those that stand by.")?;
-        registry.register(Box::new(leader.clone()))?;
+        let counters = |name: &str, help: &str, labels: &[&str]| register(registry, IntCounterVec::new(Opts::new(name, help), labels));
+        let gauges = |name: &str, help: &str, labels: &[&str]| register(registry, IntGaugeVec::new(Opts::new(name, help), labels));
+        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
         let metrics = Self {
             reconciles: counters(
                 "skein_controller_reconciles_total",
                 "Looks at one object, by controller and by how they ended.",
                 &["controller", "result"],
             )?,
-            reconcile_seconds,
+            reconcile_seconds: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new("skein_controller_reconcile_duration_seconds", "How long looking at one object and acting took.")
+                        .buckets(vec![0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0]),
+                    &["controller"],
+                ),
+            )?,
             errors: counters(
                 "skein_controller_reconcile_errors_total",
                 "Looks at one object that failed, by what helps: transient, conflict or refused.",
@@ -107,9 +79,21 @@ impl Metrics {
             topologies: gauges("skein_controller_topologies", "Topologies by condition and its status.", &["condition", "status"])?,
             agents: gauges("skein_controller_agents", "Agents of all pools by state: desired, present, ready, busy.", &["state"])?,
             restarts: counters("skein_controller_agent_restarts_total", "Agents that were replaced, by reason.", &["reason"])?,
-            heartbeat_age,
-            silence,
-            bus_reconnects,
+            heartbeat_age: register(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "skein_controller_heartbeat_age_seconds",
+                        "The time since the agent's heartbeat before, at each heartbeat.",
+                    )
+                    .buckets(vec![0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 300.0]),
+                ),
+            )?,
+            silence: gauge(
+                "skein_controller_longest_silence_seconds",
+                "How long the agent that has been silent longest has not been heard, of those that run.",
+            )?,
+            bus_reconnects: counter("skein_controller_bus_reconnects_total", "How often the bus was lost and found again.")?,
             bus_repairs: counters(
                 "skein_controller_bus_repairs_total",
                 "What was lost or changed on the bus and has been mended: journal, bucket, queue, program or configuration.",
@@ -126,9 +110,15 @@ impl Metrics {
                 "The number of messages in the journal of a topology.",
                 &["namespace", "topology"],
             )?,
-            trimmed,
-            orphans,
-            leader,
+            trimmed: counter(
+                "skein_controller_journal_trimmed_messages_total",
+                "Messages that were dropped from journals because they were old or in the way.",
+            )?,
+            orphans: gauge(
+                "skein_controller_orphaned_journals",
+                "Journals on the bus whose topology does not exist, as after its finalizer was removed by hand.",
+            )?,
+            leader: gauge("skein_controller_leader", "1 on the replica that acts, 0 on those that stand by.")?,
         };
         metrics.begin();
         Ok(metrics)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use super::register;
 use crate::bus::{Outcome, Team};
 
 /// The metrics of the role `gateway`.
@@ -30,36 +31,30 @@ impl Metrics {
     /// # Errors
     /// When a metric is not well formed or registered twice, which a test of this module excludes.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            prometheus::Result::Ok(metric)
-        };
-        let gauge = |name: &str, help: &str| {
-            let metric = IntGauge::new(name, help)?;
-            registry.register(Box::new(metric.clone()))?;
-            prometheus::Result::Ok(metric)
-        };
-        let task_seconds = HistogramVec::new(
-            HistogramOpts::new(
-                "skein_gateway_task_duration_seconds",
-                "From the request to the outcome, of tasks whose outcome was waited for.",
-            )
-            .buckets(vec![0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]),
-            &["namespace", "topology", "pool", "outcome"],
-        )?;
-        registry.register(Box::new(task_seconds.clone()))?;
-        let bus_reconnects = IntCounter::new("skein_gateway_bus_reconnects_total", "How often the bus was lost and found again.")?;
-        registry.register(Box::new(bus_reconnects.clone()))?;
+        let counters = |name: &str, help: &str, labels: &[&str]| register(registry, IntCounterVec::new(Opts::new(name, help), labels));
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
         Ok(Self {
             requests: counters("skein_gateway_requests_total", "Requests by route and class of the status.", &["route", "status"])?,
             refusals: counters("skein_gateway_problems_total", "Requests that were answered by a problem, by its kind.", &["problem"])?,
             tasks: counters("skein_gateway_tasks_total", "Tasks that were stored, by pool.", &["namespace", "topology", "pool"])?,
-            task_seconds,
+            task_seconds: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "skein_gateway_task_duration_seconds",
+                        "From the request to the outcome, of tasks whose outcome was waited for.",
+                    )
+                    .buckets(vec![0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0]),
+                    &["namespace", "topology", "pool", "outcome"],
+                ),
+            )?,
             waiting: gauge("skein_gateway_waiting", "Requests that wait for a result now.")?,
             connections: gauge("skein_gateway_connections", "Connections that are open now.")?,
             bus_connected: gauge("skein_gateway_bus_connected", "1 while there is a connection to the bus.")?,
-            bus_reconnects,
+            bus_reconnects: register(
+                registry,
+                IntCounter::new("skein_gateway_bus_reconnects_total", "How often the bus was lost and found again."),
+            )?,
         })
     }
 

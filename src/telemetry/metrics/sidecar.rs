@@ -2,6 +2,7 @@
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::register;
 use crate::bus::{Health, Outcome};
 
 /// Every way in which a delivery is given up for another one.
@@ -50,32 +51,13 @@ impl Metrics {
     /// When a metric is not well formed or registered twice, which a test of this module excludes.
     pub fn new(registry: &Registry, pool: &str) -> prometheus::Result<Self> {
         let opts = |name: &str, help: &str| Opts::new(name, help).const_label("pool", pool);
-        let counter = |name: &str, help: &str| {
-            let metric = IntCounter::with_opts(opts(name, help))?;
-            registry.register(Box::new(metric.clone()))?;
-            prometheus::Result::Ok(metric)
-        };
-        let gauge = |name: &str, help: &str| {
-            let metric = IntGauge::with_opts(opts(name, help))?;
-            registry.register(Box::new(metric.clone()))?;
-            prometheus::Result::Ok(metric)
-        };
-        let counters = |name: &str, help: &str, label: &str| {
-            let metric = IntCounterVec::new(opts(name, help), &[label])?;
-            registry.register(Box::new(metric.clone()))?;
-            prometheus::Result::Ok(metric)
-        };
+        let counter = |name: &str, help: &str| register(registry, IntCounter::with_opts(opts(name, help)));
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::with_opts(opts(name, help)));
+        let counters = |name: &str, help: &str, label: &str| register(registry, IntCounterVec::new(opts(name, help), &[label]));
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             let opts = HistogramOpts::new(name, help).const_label("pool", pool).buckets(buckets.to_vec());
-            let metric = Histogram::with_opts(opts)?;
-            registry.register(Box::new(metric.clone()))?;
-            prometheus::Result::Ok(metric)
+            register(registry, Histogram::with_opts(opts))
         };
-        let health = IntGaugeVec::new(
-            opts("skein_sidecar_agent_health", "1 for the health that the agent has now, 0 for the others."),
-            &["health"],
-        )?;
-        registry.register(Box::new(health.clone()))?;
         let metrics = Self {
             tasks: counters("skein_sidecar_tasks_total", "Tasks that ended here, by outcome.", "outcome")?,
             refused_senders: counter(
@@ -103,7 +85,13 @@ impl Metrics {
             bus_reconnects: counter("skein_sidecar_bus_reconnects_total", "How often the connection to the bus was made again.")?,
             heartbeats: counter("skein_sidecar_heartbeats_total", "Heartbeats sent.")?,
             ready: gauge("skein_sidecar_ready", "1 while the agent takes tasks.")?,
-            health,
+            health: register(
+                registry,
+                IntGaugeVec::new(
+                    opts("skein_sidecar_agent_health", "1 for the health that the agent has now, 0 for the others."),
+                    &["health"],
+                ),
+            )?,
         };
         // A series that appears with its first event hides that event from rate().
         for outcome in Outcome::ALL {
