@@ -83,7 +83,8 @@ def nats_stopped(wiped: bool = False):
         kubectl("rollout", "status", "-n", SYSTEM, f"statefulset/{name}", "--timeout=120s")
 
 
-def leader() -> str:
-    """The pod that leads."""
-    lease = json.loads(kubectl("get", "lease", "-n", SYSTEM, "-o", "json"))["items"]
-    return next(l["spec"]["holderIdentity"] for l in lease if l["metadata"]["name"].startswith("skein") and l["spec"].get("holderIdentity"))
+def leader() -> str | None:
+    """The pod that leads; None while nobody does, as between one that gave the lease back and the next."""
+    leases = json.loads(kubectl("get", "lease", "-n", SYSTEM, "-o", "json"))["items"]
+    holders = [lease["spec"].get("holderIdentity") for lease in leases if lease["metadata"]["name"].startswith("skein")]
+    return next(filter(None, holders), None)

@@ -99,10 +99,10 @@ class Control(Case):
     def test_the_leader_is_killed(self):
         self.apply(self.pool("p"), self.topology("t", "p"))
         self.ready("t")
-        leader = faults.leader()
+        leader = wait_for("a leader", faults.leader, 60)
         kubectl("delete", "pod", "-n", SYSTEM, leader, "--grace-period=0", "--force")
         kubectl("scale", "-n", self.namespace, "agentpool", "p", "--replicas=2")
-        wait_for("another leader", lambda: faults.leader() != leader, 60)
+        wait_for("another leader", lambda: faults.leader() not in (None, leader), 60)
         wait_for("two ready agents", lambda: self.get("agentpool", "p")["status"].get("readyReplicas") == 2, 90)
 
     def test_agents_work_while_the_api_server_is_away(self):
