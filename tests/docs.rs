@@ -298,7 +298,7 @@ fn the_runbook_has_every_reason() {
     let sources = [
         "src/controller/agent_pool/report.rs",
         "src/controller/agent_pool/degraded.rs",
-        "src/controller/agent_pool/validate.rs",
+        "src/api/check.rs",
         "src/controller/trouble.rs",
         "src/controller/topology/report.rs",
         "src/topology/check.rs",

@@ -4,6 +4,7 @@
 //! Types and pure functions only: no client, no async, no clock.
 
 pub mod agent_pool;
+pub mod check;
 pub mod condition;
 pub mod labels;
 pub mod names;
@@ -14,6 +15,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 
 pub use agent_pool::{AgentPool, AgentPoolSpec, AgentPoolStatus};
+pub use check::Problem;
 pub use topology::{Topology, TopologySpec, TopologyStatus};
 
 /// The API group of both resources.

@@ -2,16 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::api::Problem;
 use crate::api::topology::{Architecture, TopologySpec};
-
-/// One mistake in a topology, said so that the reader can mend it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// A CamelCase word, the reason of the `Accepted` condition.
-    pub reason: &'static str,
-    /// What is wrong, where, and what would be right.
-    pub message: String,
-}
 
 /// Finds every mistake in a topology. An empty answer means that its edges can be compiled.
 #[must_use]

@@ -16,6 +16,6 @@ pub mod edges;
 pub mod membership;
 pub mod program;
 
-pub use check::{Problem, check};
+pub use check::check;
 pub use edges::{Edge, Relation, edges};
 pub use program::{Hearing, PoolFacts, PoolProgram, Route, TeamProgram, program};

@@ -269,7 +269,8 @@ fn field(name: &str, path: &str) -> EnvVar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::agent_pool::validate::{tests::pool, validate};
+    use crate::api::check::tests::pool;
+    use crate::controller::agent_pool::validate::validate;
     use pretty_assertions::assert_eq;
     use serde::Serialize;
     use serde_json::{Value, json};

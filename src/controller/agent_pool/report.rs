@@ -14,10 +14,10 @@ use super::apply::Applied;
 use super::degraded::{Cause, cause};
 use super::observe::Seen;
 use super::plan::{Agent, Plan, Standing, Target, Why};
-use super::validate::{Problem, desired, suspended};
+use super::validate::{desired, suspended};
 use crate::api::agent_pool::RestartStatus;
 use crate::api::condition::{self, ACCEPTED, DEGRADED, PROGRESSING, READY, Statement};
-use crate::api::{AgentPool, AgentPoolStatus, labels, names};
+use crate::api::{AgentPool, AgentPoolStatus, Problem, labels, names};
 use crate::kubernetes::News;
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use kube::runtime::watcher::Event;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::validate::tests::pool;
 use super::*;
+use crate::api::check::tests::pool;
 use crate::bus::nats::Bus;
 use crate::controller::context::Config;
 use crate::controller::roster::Roster;

@@ -8,10 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use super::observe::{Member, Members};
 use crate::api::condition::{self, ACCEPTED, DEGRADED, PROGRAMMED, READY, RESOLVED_REFS, Statement};
 use crate::api::topology::{MemberStatus, TopologyStatus};
-use crate::api::{AgentPool, Topology};
+use crate::api::{AgentPool, Problem, Topology};
 use crate::bus::nats::trim::Progress;
 use crate::kubernetes::events::News;
-use crate::topology::Problem;
 
 /// Whether the bus does what the topology says.
 #[derive(Clone, Debug, PartialEq, Eq)]

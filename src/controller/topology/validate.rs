@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::observe::{Member, Members};
-use crate::api::Topology;
-use crate::topology::{Edge, PoolFacts, Problem, check, edges};
+use crate::api::{Problem, Topology};
+use crate::topology::{Edge, PoolFacts, check, edges};
 
 /// A topology that can be put into force.
 #[derive(Clone, Debug, PartialEq, Eq)]

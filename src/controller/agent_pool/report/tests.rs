@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::*;
 use crate::api::agent_pool::QueueStatus;
+use crate::api::check::tests::pool;
 use crate::controller::agent_pool::plan::{Heard, Observed, plan};
-use crate::controller::agent_pool::validate::tests::pool;
 use crate::controller::pods::{Phase, PodFacts};
 use crate::controller::trouble::{Reason, Trouble};
 use crate::resilience::Budget;
