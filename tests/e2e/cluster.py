@@ -3,6 +3,7 @@
 Needs KUBECONFIG, the images localhost/skein:dev and localhost/hello:dev in the cluster, and the chart installed.
 """
 
+import atexit
 import json
 import os
 import pathlib
@@ -15,6 +16,17 @@ HERE = pathlib.Path(__file__).parent
 SYSTEM = os.environ.get("SKEIN_SYSTEM_NAMESPACE", "skein-system")
 SKEIN = os.environ.get("SKEIN_BINARY", "skein")
 SCRIPT = (HERE / "agent.py").read_text()
+
+TRUTH = 10  # seconds within which a status must be true; a busy machine gets three times as long
+told: dict[str, float] = {}  # how long it took, by test and condition
+
+
+@atexit.register
+def say_what_took_longest() -> None:
+    if told:
+        test, worst = max(told.items(), key=lambda pair: pair[1])
+        late = sum(1 for took in told.values() if took > TRUTH)
+        print(f"{len(told)} times a status had to become true: after {worst:.1f} s at worst ({test}); {late} later than {TRUTH} s")
 
 
 def run(*words: str, input: str | bytes | None = None, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess:
@@ -111,6 +123,13 @@ class Case(unittest.TestCase):
             return wait_for(f"{type}={status} {reason or ''} {says!r} on {kind}/{name}", look, seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}; conditions: {json.dumps(conditions(self.get(kind, name)), indent=1)}") from None
+
+    def truth(self, kind: str, name: str, type: str, status: str, reason: str | None = None, says: str = "") -> dict:
+        """A condition that must be true a moment after what was done just now; notes how long it took."""
+        began = time.monotonic()
+        found = self.condition(kind, name, type, status, reason, seconds=3 * TRUTH, says=says)
+        told[f"{self._testMethodName}, {type}={status} of {kind}/{name}"] = time.monotonic() - began
+        return found
 
     def ready(self, topology: str, seconds: float = 120) -> None:
         self.condition("topology", topology, "Ready", "True", seconds=seconds)

@@ -4,33 +4,37 @@ Only on the local cluster: the faults are made on its machine.
 """
 
 import os
+import re
 import statistics
 import subprocess
 import time
 import unittest
 
 import faults
-from cluster import SYSTEM, Case, get, kubectl, wait_for
+from cluster import SYSTEM, Case, get, kubectl, run, wait_for
 
-# The kubelet waits longer before each restart of one container, so twenty in a row take half an hour.
-KILLS = int(os.environ.get("SKEIN_KILLS", "6"))
+KILLS = int(os.environ.get("SKEIN_KILLS", "20"))
+# The kubelet waits longer before each restart of one container, so the kills are spread over this many agents.
+VICTIMS = 7
 
 
 class Agents(Case):
     def working(self, pool: str, text: str) -> str:
         """The agent that has begun a task."""
         def look():
-            names = [p["metadata"]["name"] for p in self.pods(pool)]
-            return next((name for name in names if self.logged(name, f"begin {text}")), None)
+            logs = run("kubectl", "logs", "-n", self.namespace, "-l", f"skein.dev/pool={pool}", "-c", "agent", "--prefix",
+                       "--tail=5", "--ignore-errors", "--max-log-requests=20", check=False).stdout
+            begun = re.search(rf"^\[pod/([^/]+)/agent\] begin {re.escape(text)}$", logs, re.MULTILINE)
+            return begun and begun[1]
         return wait_for(f"an agent that works on {text!r}", look)
 
     def test_an_agent_killed_in_the_middle_of_a_task(self):
         """The task ends once, within ten seconds where another agent is free: median and worst are printed."""
         work = 3
-        self.apply(self.pool("p", replicas=2, supervision={"maxRestarts": 100, "withinSeconds": 300}), self.topology("t", "p"))
+        self.apply(self.pool("p", replicas=VICTIMS, supervision={"maxRestarts": 100, "withinSeconds": 300}), self.topology("t", "p"))
         late = []
         for round in range(KILLS):
-            wait_for("two ready agents", lambda: self.get("agentpool", "p")["status"].get("readyReplicas", 0) == 2, 400)
+            wait_for("two ready agents", lambda: self.get("agentpool", "p")["status"].get("readyReplicas", 0) >= 2, 400)
             text = f"sleep {work}.{round:03d}"
             task = self.start("t", "p", text)
             victim = self.working("p", text)
@@ -41,6 +45,7 @@ class Agents(Case):
             late.append(took)
         print(f"\nagent killed in the middle of a task of {work} s, {KILLS} times: result after the kill median "
               f"{statistics.median(late):.2f} s, worst {max(late):.2f} s")
+        self.assertGreaterEqual(min(late), work, "the task was not cut off and begun again")
         self.assertLess(max(late), 10)
 
     def test_a_pod_deleted_in_the_middle_of_a_task_finishes_it(self):
@@ -69,7 +74,7 @@ class Broker(Case):
         self.team()
         pod = self.pods("p")[0]["metadata"]["uid"]
         with faults.nats_stopped():
-            self.condition("topology", "t", "Ready", "False", seconds=30)
+            self.truth("topology", "t", "Ready", "False")
             done = self.submit("t", "p", "x", check=False)
             self.assertNotEqual(done.returncode, 0)
             away = time.monotonic() + 45
