@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::Sidecar;
-use super::state::{Drain, Snapshot};
+use super::state::Drain;
 
 /// How long tasks that have to go back may take for it.
 const HAND_BACK: Duration = Duration::from_secs(3);
@@ -24,10 +24,9 @@ const HAND_BACK: Duration = Duration::from_secs(3);
 pub(super) async fn agent(sidecar: &Sidecar) -> Result<(), u32> {
     sidecar.state.update(|snapshot| snapshot.drain = snapshot.drain.max(Drain::Agent));
     // Pulls that are open are given up first; what they bring is worked on.
-    let idle = sidecar.state.until(Snapshot::idle);
-    match tokio::time::timeout(sidecar.config.drain_timeout, idle).await {
+    match tokio::time::timeout(sidecar.config.drain_timeout, sidecar.in_flight.idle()).await {
         Ok(()) => Ok(()),
-        Err(_) => Err(sidecar.state.now().busy),
+        Err(_) => Err(sidecar.in_flight.load().busy),
     }
 }
 
@@ -35,18 +34,15 @@ pub(super) async fn agent(sidecar: &Sidecar) -> Result<(), u32> {
 /// comes; an agent that pulls is gone and reports nothing any more.
 pub(super) async fn process(sidecar: &Sidecar, signals: &mut mpsc::Receiver<()>) {
     sidecar.state.update(|snapshot| snapshot.drain = Drain::Process);
-    let busy = sidecar.state.now().busy;
-    info!(busy, "told to end");
+    info!(busy = sidecar.in_flight.load().busy, "told to end");
     if sidecar.agent.is_some() {
-        let idle = sidecar.state.until(Snapshot::idle);
         tokio::select! {
-            _ = tokio::time::timeout(sidecar.config.drain_timeout, idle) => {}
+            _ = tokio::time::timeout(sidecar.config.drain_timeout, sidecar.in_flight.idle()) => {}
             _ = signals.recv() => warn!("told to end at once"),
         }
     }
     sidecar.stop.cancel();
-    let handed_back = sidecar.state.until(Snapshot::idle);
-    if tokio::time::timeout(HAND_BACK, handed_back).await.is_err() {
-        warn!(busy = sidecar.state.now().busy, "tasks are left that could not be given back; the bus delivers them again");
+    if tokio::time::timeout(HAND_BACK, sidecar.in_flight.idle()).await.is_err() {
+        warn!(busy = sidecar.in_flight.load().busy, "tasks are left that could not be given back; the bus delivers them again");
     }
 }

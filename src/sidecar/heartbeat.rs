@@ -19,13 +19,16 @@ const BUSY_GAP: Duration = Duration::from_secs(1);
 /// Sends heartbeats for as long as the process lives.
 pub(super) async fn run(sidecar: Arc<Sidecar>) {
     let mut snapshots = sidecar.state.watch();
+    let mut loads = sidecar.in_flight.watch();
     let mut said: Option<Heartbeat> = None;
     let mut last: Option<Instant> = None;
     loop {
-        let snapshot = snapshots.borrow_and_update().clone();
-        sidecar.metrics.ready.set(i64::from(snapshot.ready().is_ok()));
-        sidecar.metrics.in_flight.set(i64::from(snapshot.busy));
-        let heartbeat = of(&sidecar, &snapshot);
+        let busy = loads.borrow_and_update().busy;
+        let (connected, heartbeat) = {
+            let snapshot = snapshots.borrow_and_update();
+            (snapshot.connected, of(&sidecar, &snapshot, busy))
+        };
+        sidecar.metrics.ready.set(i64::from(heartbeat.ready));
         let now = Instant::now();
         let due = match (&said, last) {
             (Some(said), Some(last)) if *said == heartbeat => last + sidecar.config.heartbeat,
@@ -35,7 +38,7 @@ pub(super) async fn run(sidecar: Arc<Sidecar>) {
             (_, Some(last)) => last + GAP,
             (_, None) => now,
         };
-        if due <= now && snapshot.connected {
+        if due <= now && connected {
             match sidecar.bus.publish_heartbeat(&heartbeat).await {
                 Ok(()) => sidecar.metrics.heartbeats.inc(),
                 Err(error) => debug!(%error, "a heartbeat was not sent"),
@@ -44,25 +47,29 @@ pub(super) async fn run(sidecar: Arc<Sidecar>) {
             last = Some(now);
             continue;
         }
-        if !snapshot.connected {
+        if !connected {
             // The first thing that the bus hears when it is back.
             (said, last) = (None, None);
         }
+        // Once the number is known to differ from what was said, further changes of it are of no interest
+        // until it is said.
+        let listening = said.as_ref().is_some_and(|said| said.busy == busy);
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep_until(due.max(now + Duration::from_millis(10))), if snapshot.connected => {}
+            changed = loads.changed(), if listening => if changed.is_err() { return },
+            () = tokio::time::sleep_until(due.max(now + Duration::from_millis(10))), if connected => {}
         }
     }
 }
 
 /// The last one, when the process ends.
 pub(super) async fn farewell(sidecar: &Sidecar) {
-    let heartbeat = of(sidecar, &sidecar.state.now());
+    let heartbeat = of(sidecar, &sidecar.state.now(), sidecar.in_flight.load().busy);
     if let Err(error) = sidecar.bus.publish_heartbeat(&heartbeat).await {
         debug!(%error, "the last heartbeat was not sent");
     }
 }
 
-fn of(sidecar: &Sidecar, snapshot: &Snapshot) -> Heartbeat {
-    snapshot.heartbeat(&sidecar.config.identity, sidecar.config.concurrency)
+fn of(sidecar: &Sidecar, snapshot: &Snapshot, busy: u32) -> Heartbeat {
+    snapshot.heartbeat(&sidecar.config.identity, sidecar.config.concurrency, busy)
 }

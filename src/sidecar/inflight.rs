@@ -1,15 +1,16 @@
-//! The tasks that the agent has in hand.
+//! What the agent has in hand: its tasks, and how many there are.
 //!
-//! The local API looks up the parent of a task here, and finds the lease of an agent that pulls; health
-//! and drain ask how much is left.
+//! The local API looks up the parent of a task here, and finds the lease of an agent that pulls; health,
+//! heartbeat and drain ask how much is left. The number changes with every task, so it is no part of
+//! [`super::state`], which everybody watches: a task wakes nobody whom it does not concern.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use prometheus::IntGauge;
+use tokio::sync::{mpsc, watch};
 
-use super::state::State;
 use crate::bus::envelope::{Payload, Task, Trace};
 
 /// What an agent that pulls says of its task.
@@ -31,8 +32,8 @@ pub enum Report {
 /// A task in hand.
 #[derive(Clone, Debug)]
 pub struct InHand {
-    /// The task, without its payload.
-    pub task: Task,
+    /// The task.
+    pub task: Arc<Task>,
     /// How often it has been delivered.
     pub attempt: u32,
     /// The trace context that the agent was given.
@@ -43,73 +44,117 @@ pub struct InHand {
     pub lease: Option<mpsc::Sender<Report>>,
 }
 
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// The number of tasks in hand.
+    pub busy: u32,
+    /// The number of pulls that may still bring a task.
+    pub pulling: u32,
+}
+
+impl Load {
+    /// Whether nothing is in hand, and nothing can come.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.busy == 0 && self.pulling == 0
+    }
+}
+
 /// The tasks in hand, by id. Cheap to clone.
 #[derive(Clone)]
-pub struct InFlight {
-    tasks: Arc<Mutex<HashMap<String, InHand>>>,
-    state: State,
+pub struct InFlight(Arc<Inner>);
+
+struct Inner {
+    tasks: Mutex<HashMap<String, InHand>>,
+    load: watch::Sender<Load>,
+    gauge: IntGauge,
 }
 
 /// A task is in hand for as long as this lives.
 pub struct Hold {
-    id: String,
+    task: Arc<Task>,
     of: InFlight,
 }
 
+/// A pull may bring a task for as long as this lives.
+pub struct Pulling(InFlight);
+
 impl InFlight {
-    /// Nothing is in hand. Counts itself in `state`.
+    /// Nothing is in hand. Shows the number of tasks in `gauge`.
     #[must_use]
-    pub fn new(state: State) -> Self {
-        Self { tasks: Arc::default(), state }
+    pub fn new(gauge: IntGauge) -> Self {
+        Self(Arc::new(Inner { tasks: Mutex::default(), load: watch::Sender::default(), gauge }))
     }
 
     /// Takes a task in hand; `None` when it is already.
     #[must_use]
     pub fn take(&self, in_hand: InHand) -> Option<Hold> {
-        let id = in_hand.task.id.clone();
-        let count = {
-            let mut tasks = self.lock();
-            if tasks.contains_key(&id) {
+        let task = Arc::clone(&in_hand.task);
+        {
+            let mut tasks = self.tasks();
+            if tasks.contains_key(&task.id) {
                 return None;
             }
-            tasks.insert(id.clone(), in_hand);
-            tasks.len()
-        };
-        self.count(count);
-        Some(Hold { id, of: self.clone() })
+            tasks.insert(task.id.clone(), in_hand);
+        }
+        self.0.load.send_modify(|load| load.busy += 1);
+        self.0.gauge.inc();
+        Some(Hold { task, of: self.clone() })
+    }
+
+    /// Begins to pull.
+    #[must_use]
+    pub fn pulling(&self) -> Pulling {
+        self.0.load.send_modify(|load| load.pulling += 1);
+        Pulling(self.clone())
     }
 
     /// The task of an id, when it is in hand.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<InHand> {
-        self.lock().get(id).cloned()
+        self.tasks().get(id).cloned()
     }
 
     /// Everything in hand, in no order.
     #[must_use]
     pub fn all(&self) -> Vec<InHand> {
-        self.lock().values().cloned().collect()
+        self.tasks().values().cloned().collect()
     }
 
     /// Whether the agent works on a task whose time has not run out.
     #[must_use]
     pub fn working(&self, now: Instant) -> bool {
-        self.lock().values().any(|in_hand| in_hand.until > now)
+        self.tasks().values().any(|in_hand| in_hand.until > now)
     }
 
-    fn count(&self, count: usize) {
-        self.state.update(|snapshot| snapshot.busy = u32::try_from(count).unwrap_or(u32::MAX));
+    /// How much there is now.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        *self.0.load.borrow()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, InHand>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Follows how much there is.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Load> {
+        self.0.load.subscribe()
+    }
+
+    /// Resolves as soon as nothing is in hand and nothing can come.
+    pub async fn idle(&self) {
+        // The sender lives as long as `self`, so this ends only when it is so.
+        let _ = self.watch().wait_for(Load::idle).await;
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, HashMap<String, InHand>> {
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Hold {
     /// Gives the agent until another time.
     pub fn extend(&self, until: Instant) {
-        if let Some(in_hand) = self.of.lock().get_mut(&self.id) {
+        if let Some(in_hand) = self.of.tasks().get_mut(&self.task.id) {
             in_hand.until = until;
         }
     }
@@ -117,20 +162,28 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let count = {
-            let mut tasks = self.of.lock();
-            tasks.remove(&self.id);
-            tasks.len()
-        };
-        self.of.count(count);
+        self.of.tasks().remove(&self.task.id);
+        self.of.0.load.send_modify(|load| load.busy = load.busy.saturating_sub(1));
+        self.of.0.gauge.dec();
+    }
+}
+
+impl Drop for Pulling {
+    fn drop(&mut self) {
+        self.0.0.load.send_modify(|load| load.pulling = load.pulling.saturating_sub(1));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt as _;
     use pretty_assertions::assert_eq;
     use std::time::Duration;
+
+    fn in_flight() -> InFlight {
+        InFlight::new(IntGauge::new("tasks", "tasks").unwrap())
+    }
 
     fn in_hand(id: &str, until: Instant) -> InHand {
         let task = Task {
@@ -144,18 +197,17 @@ mod tests {
             trace: Trace::default(),
             payload: Payload::default(),
         };
-        InHand { task, attempt: 1, trace: Trace::default(), until, lease: None }
+        InHand { task: Arc::new(task), attempt: 1, trace: Trace::default(), until, lease: None }
     }
 
     #[test]
     fn a_task_is_in_hand_once_and_for_as_long_as_it_is_held() {
-        let state = State::default();
-        let in_flight = InFlight::new(state.clone());
+        let in_flight = in_flight();
         let now = Instant::now();
         let hold = in_flight.take(in_hand("a", now + Duration::from_secs(1))).unwrap();
         assert!(in_flight.take(in_hand("a", now)).is_none(), "the same task may be delivered twice");
         let other = in_flight.take(in_hand("b", now)).unwrap();
-        assert_eq!(state.now().busy, 2);
+        assert_eq!((in_flight.load().busy, in_flight.0.gauge.get()), (2, 2));
         assert!(in_flight.working(now));
         drop(hold);
         assert!(in_flight.get("a").is_none());
@@ -163,6 +215,23 @@ mod tests {
         other.extend(now + Duration::from_secs(1));
         assert!(in_flight.working(now));
         drop(other);
-        assert_eq!(state.now().busy, 0);
+        assert_eq!((in_flight.load().busy, in_flight.0.gauge.get()), (0, 0));
+    }
+
+    /// A drain that ends too early cuts a task off; one that never ends holds its pod for the whole grace
+    /// period.
+    #[test]
+    fn idle_means_that_nothing_is_in_hand_and_nothing_can_come() {
+        let in_flight = in_flight();
+        assert!(in_flight.idle().now_or_never().is_some());
+        let pulling = in_flight.pulling();
+        let idle = in_flight.idle();
+        futures::pin_mut!(idle);
+        assert!(idle.as_mut().now_or_never().is_none(), "a pull may bring a task");
+        let hold = in_flight.take(in_hand("a", Instant::now())).unwrap();
+        drop(pulling);
+        assert!(idle.as_mut().now_or_never().is_none(), "it has brought one");
+        drop(hold);
+        assert!(idle.now_or_never().is_some());
     }
 }

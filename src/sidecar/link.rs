@@ -65,7 +65,7 @@ pub(super) async fn follow(sidecar: Arc<Sidecar>) {
 
 async fn look(sidecar: &Sidecar, team: &Team) -> Queue {
     match sidecar.bus.queue(team, &sidecar.config.identity.pool).await {
-        Ok(created) => Queue::There(created),
+        Ok(created) => Queue::There(created.into()),
         Err(BusError::NoJournal) => Queue::Missing,
         Err(error) => {
             warn!(%error, "the queue of the pool cannot be looked for");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bus ──link──► state ◄──monitor── agent            state: one value, watched by all
-//!    │              │ │
+//!    │              │ │                                inflight: the tasks in hand
 //!    │              │ └──heartbeat──► bus              admin: probes, metrics, drain
 //!    ▼              ▼
 //!   queue ──slot (push) or api/pull──► work ──► agent ──► outcome ──► bus
@@ -38,6 +38,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::bus::Team;
 use crate::bus::nats::{Bus, Results};
 use crate::cli::SidecarArgs;
 use crate::http::listen;
@@ -56,7 +57,7 @@ const CLOSE: Duration = Duration::from_secs(2);
 pub struct Sidecar {
     config: Config,
     bus: Bus,
-    program: watch::Receiver<Option<PoolProgram>>,
+    program: watch::Receiver<Option<Arc<PoolProgram>>>,
     results: Results,
     state: State,
     in_flight: InFlight,
@@ -69,6 +70,13 @@ pub struct Sidecar {
     stop: CancellationToken,
     /// Whose turn it is among the pools with one capability.
     turn: AtomicUsize,
+}
+
+impl Sidecar {
+    /// A topology of the agent's namespace, on the bus.
+    fn team(&self, topology: &str) -> Arc<Team> {
+        Arc::new(Team::new(&self.config.identity.namespace, topology))
+    }
 }
 
 /// Runs the role until it is told to end.
@@ -132,7 +140,7 @@ pub async fn run(config: Config, mut signals: mpsc::Receiver<()>) -> Result<(), 
     let sidecar = Arc::new(Sidecar {
         program: bus.watch_pool_program(&identity.namespace, &identity.pool),
         results: Results::start(&bus, &identity.pool, &identity.agent),
-        in_flight: InFlight::new(state.clone()),
+        in_flight: InFlight::new(metrics.in_flight.clone()),
         monitor: Monitor::new(&config),
         agent: config.push.as_ref().map(|push| Agent::new(push, config.concurrency)).transpose()?,
         places: Arc::new(Semaphore::new(usize::try_from(config.concurrency).unwrap_or(1))),

@@ -1,7 +1,8 @@
 //! What a sidecar knows of itself: one value that everybody may watch, and what follows from it.
 //!
 //! [`Snapshot`] is pure. [`State`] shares it; whoever learns something writes it there, and nobody asks
-//! anybody else.
+//! anybody else. Every slot watches it, so nothing is kept here that changes with each task: that is
+//! [`super::inflight`].
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 
 use super::config::Identity;
 use super::health::Verdict;
-use crate::bus::{Health, Heartbeat, Team};
+use crate::bus::{Health, Heartbeat};
 
 /// The queue of the pool on the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Queue {
     /// Nobody has looked since the connection was made.
     Unknown,
     /// It is there, and was made at this time; the time tells it from another one of the same name.
-    There(String),
+    There(Arc<str>),
     /// It is not there.
     Missing,
 }
@@ -46,10 +47,6 @@ pub struct Snapshot {
     pub agent: Verdict,
     /// Whether tasks are still taken.
     pub drain: Drain,
-    /// The number of tasks that the agent works on.
-    pub busy: u32,
-    /// The number of pulls that may still bring a task.
-    pub pulling: u32,
 }
 
 impl Snapshot {
@@ -60,8 +57,6 @@ impl Snapshot {
             queue: Queue::Unknown,
             agent: Verdict { health: Health::Unknown, reason: None, restart: false },
             drain: Drain::No,
-            busy: 0,
-            pulling: 0,
         }
     }
 
@@ -89,24 +84,17 @@ impl Snapshot {
         }
     }
 
-    /// Whether nothing is in hand, and nothing can come.
-    #[must_use]
-    pub fn idle(&self) -> bool {
-        self.busy == 0 && self.pulling == 0
-    }
-
-    /// The team whose queue tasks may be pulled from now, apart from the agent's health: an agent that
+    /// The topology whose queue tasks may be pulled from now, apart from the agent's health: an agent that
     /// pulls is heard by pulling.
     #[must_use]
-    pub fn open_queue(&self, identity: &Identity) -> Option<Team> {
+    pub fn open_queue(&self) -> Option<&str> {
         let open = self.connected && self.drain == Drain::No && matches!(self.queue, Queue::There(_));
-        let topology = self.topology.as_ref().filter(|_| open)?;
-        Some(Team::new(&identity.namespace, topology))
+        self.topology.as_deref().filter(|_| open)
     }
 
-    /// What is said of the agent on the bus.
+    /// What is said on the bus of the agent, which has `busy` tasks in hand.
     #[must_use]
-    pub fn heartbeat(&self, identity: &Identity, concurrency: u32) -> Heartbeat {
+    pub fn heartbeat(&self, identity: &Identity, concurrency: u32, busy: u32) -> Heartbeat {
         let ready = self.ready();
         Heartbeat {
             namespace: identity.namespace.clone(),
@@ -118,7 +106,7 @@ impl Snapshot {
             ready: ready.is_ok(),
             reason: ready.err().or_else(|| self.agent.reason.clone()),
             draining: self.drain != Drain::No,
-            busy: self.busy,
+            busy,
             concurrency,
         }
     }
@@ -135,10 +123,10 @@ impl Default for State {
 }
 
 impl State {
-    /// The snapshot now.
+    /// The snapshot now. Holds off every change for as long as it is held.
     #[must_use]
-    pub fn now(&self) -> Snapshot {
-        self.0.borrow().clone()
+    pub fn now(&self) -> watch::Ref<'_, Snapshot> {
+        self.0.borrow()
     }
 
     /// Follows the snapshot.
@@ -197,18 +185,18 @@ mod tests {
     #[test]
     fn a_heartbeat_says_why_an_agent_is_not_ready() {
         let identity = Identity { namespace: "n".into(), pool: "p".into(), agent: "p-0".into(), pod_uid: "u".into() };
-        let heartbeat = Snapshot { topology: None, ..well() }.heartbeat(&identity, 2);
+        let heartbeat = Snapshot { topology: None, ..well() }.heartbeat(&identity, 2, 1);
         assert!(!heartbeat.ready);
+        assert_eq!((heartbeat.busy, heartbeat.concurrency), (1, 2));
         assert_eq!(heartbeat.health, Health::Healthy);
         assert!(heartbeat.reason.unwrap().contains("no topology"));
-        assert_eq!(well().heartbeat(&identity, 2).reason, None);
+        assert_eq!(well().heartbeat(&identity, 2, 1).reason, None);
     }
 
     #[test]
     fn nothing_is_pulled_while_draining_or_without_a_queue() {
-        let identity = Identity { namespace: "n".into(), pool: "p".into(), agent: "p-0".into(), pod_uid: "u".into() };
-        assert_eq!(well().open_queue(&identity), Some(Team::new("n", "team")));
-        assert_eq!(Snapshot { drain: Drain::Agent, ..well() }.open_queue(&identity), None);
-        assert_eq!(Snapshot { queue: Queue::Missing, ..well() }.open_queue(&identity), None);
+        assert_eq!(well().open_queue(), Some("team"));
+        assert_eq!(Snapshot { drain: Drain::Agent, ..well() }.open_queue(), None);
+        assert_eq!(Snapshot { queue: Queue::Missing, ..well() }.open_queue(), None);
     }
 }

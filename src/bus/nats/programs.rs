@@ -44,7 +44,7 @@ enum Entry {
 impl Bus {
     /// Follows the program of one pool for as long as somebody holds the receiver.
     #[must_use]
-    pub fn watch_pool_program(&self, namespace: &str, pool: &str) -> watch::Receiver<Option<PoolProgram>> {
+    pub fn watch_pool_program(&self, namespace: &str, pool: &str) -> watch::Receiver<Option<Arc<PoolProgram>>> {
         let (sender, receiver) = watch::channel(None);
         let key = subjects::pool_program_key(namespace, pool);
         let bus = self.clone();
@@ -170,7 +170,7 @@ impl Bus {
     }
 }
 
-async fn follow_one(bus: &Bus, key: &str, sender: &watch::Sender<Option<PoolProgram>>) {
+async fn follow_one(bus: &Bus, key: &str, sender: &watch::Sender<Option<Arc<PoolProgram>>>) {
     let Some(mut changes) = listen(bus, key).await else { return };
     let mut state = bus.state();
     let mut absent = None;
@@ -266,19 +266,19 @@ fn overdue(since: &mut Option<Instant>) -> bool {
     since.get_or_insert_with(Instant::now).elapsed() >= KEPT
 }
 
-fn set(key: &str, program: &[u8], sender: &watch::Sender<Option<PoolProgram>>) {
+fn set(key: &str, program: &[u8], sender: &watch::Sender<Option<Arc<PoolProgram>>>) {
     let Some(program) = parse::<PoolProgram>(key, program) else { return };
     sender.send_if_modified(|held| {
-        let changed = held.as_ref() != Some(&program);
+        let changed = held.as_deref() != Some(&program);
         if changed {
             info!(topology = program.topology, revision = program.revision, "a new program");
-            *held = Some(program);
+            *held = Some(Arc::new(program));
         }
         changed
     });
 }
 
-fn clear(key: &str, sender: &watch::Sender<Option<PoolProgram>>) {
+fn clear(key: &str, sender: &watch::Sender<Option<Arc<PoolProgram>>>) {
     sender.send_if_modified(|held| {
         let changed = held.take().is_some();
         if changed {

@@ -8,9 +8,10 @@ use axum::extract::State;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::tasks::no_program;
+use super::program;
 use crate::http::Problem;
 use crate::sidecar::Sidecar;
+use crate::sidecar::state::Drain;
 
 /// `GET /v1/context`: the agent itself.
 pub(super) async fn context(State(sidecar): State<Arc<Sidecar>>) -> Json<Value> {
@@ -42,7 +43,7 @@ pub(super) async fn context(State(sidecar): State<Arc<Sidecar>>) -> Json<Value> 
         "reason": ready.err(),
         "health": snapshot.agent.health,
         "busConnected": snapshot.connected,
-        "draining": snapshot.heartbeat(&config.identity, config.concurrency).draining,
+        "draining": snapshot.drain != Drain::No,
         "tasks": tasks,
         "limits": {
             "maxBodyBytes": sidecar.bus.max_payload(),
@@ -54,8 +55,7 @@ pub(super) async fn context(State(sidecar): State<Arc<Sidecar>>) -> Json<Value> 
 
 /// `GET /v1/peers`: the pools that the agent may send to, and who can do what.
 pub(super) async fn peers(State(sidecar): State<Arc<Sidecar>>) -> Result<Json<Value>, Problem> {
-    let program = sidecar.program.borrow();
-    let program = program.as_ref().ok_or_else(no_program)?;
+    let program = program(&sidecar)?;
     let mut capabilities: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for route in &program.routes {
         for capability in &route.capabilities {

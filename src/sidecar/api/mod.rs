@@ -20,12 +20,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
 
 use super::Sidecar;
 use crate::http::Problem;
+use crate::topology::PoolProgram;
 
 /// The longest time that a request may wait.
 const LONGEST_WAIT: u32 = 3600;
@@ -45,6 +46,19 @@ pub(super) fn router(sidecar: Arc<Sidecar>) -> Router {
         .fallback(|uri: Uri| async move { Problem::no_such_path(uri.path()) })
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move { Problem::no_such_method(method.as_str(), uri.path()) })
         .with_state(sidecar)
+}
+
+/// The program of the agent's pool; without one it is in no topology.
+fn program(sidecar: &Sidecar) -> Result<Arc<PoolProgram>, Problem> {
+    sidecar.program.borrow().clone().ok_or_else(|| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no-topology",
+            "The pool is in no topology",
+            "the pool is in no topology, or its topology has not been accepted: name it in the members of a topology",
+        )
+        .retry_after(5)
+    })
 }
 
 /// The parameters of a request; what is unknown or not of its form is a problem.

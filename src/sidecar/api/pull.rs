@@ -21,9 +21,9 @@ use crate::bus::nats::{BusError, Puller};
 use crate::http::{Problem, body};
 use crate::sidecar::Sidecar;
 use crate::sidecar::agent;
-use crate::sidecar::delivery::slot::{Pulling, WAIT, trouble};
+use crate::sidecar::delivery::slot::{WAIT, trouble};
 use crate::sidecar::delivery::work::{Offer, Worker, admit, see_through};
-use crate::sidecar::inflight::Report;
+use crate::sidecar::inflight::{Pulling, Report};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,11 +61,11 @@ async fn take(sidecar: &Arc<Sidecar>, until: Instant) -> Response {
     // The semaphore is never closed.
     let place = Arc::clone(&sidecar.places).acquire_owned().await.ok();
     loop {
-        let identity = &sidecar.config.identity;
-        sidecar.state.until(|snapshot| snapshot.open_queue(identity).is_some()).await;
-        let Some(team) = sidecar.state.now().open_queue(identity) else { continue };
-        let Ok(puller) = Puller::new(&sidecar.bus, &team, &identity.pool).await else { continue };
-        let mut line = Line { puller: Some(puller), pulling: Some(Pulling::new(&sidecar.state)) };
+        sidecar.state.until(|snapshot| snapshot.open_queue().is_some()).await;
+        let team = sidecar.state.now().open_queue().map(|topology| sidecar.team(topology));
+        let Some(team) = team else { continue };
+        let Ok(puller) = Puller::new(&sidecar.bus, &team, &sidecar.config.identity.pool).await else { continue };
+        let mut line = Line { puller: Some(puller), pulling: Some(sidecar.in_flight.pulling()) };
         let (reports, lease) = mpsc::channel(8);
         let Some(offer) = pull(sidecar, &team, &mut line, &reports, until).await else { continue };
         let response = response(&offer);
@@ -96,13 +96,13 @@ impl Drop for Line {
     }
 }
 
-async fn pull(sidecar: &Arc<Sidecar>, team: &Team, line: &mut Line, reports: &mpsc::Sender<Report>, until: Instant) -> Option<Offer> {
+async fn pull(sidecar: &Arc<Sidecar>, team: &Arc<Team>, line: &mut Line, reports: &mpsc::Sender<Report>, until: Instant) -> Option<Offer> {
     let puller = line.puller.as_mut()?;
     loop {
         let wait = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), WAIT);
         let pulled = tokio::select! {
             biased;
-            () = sidecar.state.until(|snapshot| snapshot.open_queue(&sidecar.config.identity).as_ref() != Some(team)) => return None,
+            () = sidecar.state.until(|snapshot| snapshot.open_queue() != Some(&team.topology)) => return None,
             pulled = puller.next(wait) => pulled,
         };
         match pulled {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::route::{Target, route};
-use super::{parameters, text, wait};
+use super::{parameters, program, text, wait};
 use crate::bus::envelope::{Payload, Trace, header as names};
 use crate::bus::nats::{BusError, StoredTask, Waiting};
 use crate::bus::{Task, TaskResult, Team, ids, trace};
@@ -58,7 +58,7 @@ pub(super) async fn send(State(sidecar): State<Arc<Sidecar>>, uri: Uri, headers:
 /// A task that has been sent.
 struct Sent {
     id: String,
-    team: Team,
+    team: Arc<Team>,
     waiting: Option<(Waiting, Instant)>,
     duplicate: bool,
 }
@@ -74,13 +74,10 @@ async fn try_send(sidecar: &Sidecar, uri: &Uri, headers: &HeaderMap, body: Body)
     let patience = wait(query.wait).map_err(bad)?;
     let parent = parent(sidecar, headers).map_err(bad)?;
     let key = text(headers, "Idempotency-Key").map_err(bad)?;
-    let (team, to_pool) = {
-        let program = sidecar.program.borrow();
-        let Some(program) = program.as_ref() else { return Err((no_program(), "unavailable")) };
-        let turn = sidecar.turn.fetch_add(1, Ordering::Relaxed);
-        let route = route(program, &sidecar.config.identity.pool, target, turn)?;
-        (Team::new(&sidecar.config.identity.namespace, &program.topology), route.pool.clone())
-    };
+    let program = program(sidecar).map_err(|problem| (problem, "unavailable"))?;
+    let turn = sidecar.turn.fetch_add(1, Ordering::Relaxed);
+    let to_pool = &route(&program, &sidecar.config.identity.pool, target, turn)?.pool;
+    let team = sidecar.team(&program.topology);
     if !sidecar.bus.connected() {
         return Err((BusError::Disconnected.into(), "unavailable"));
     }
@@ -96,7 +93,7 @@ async fn try_send(sidecar: &Sidecar, uri: &Uri, headers: &HeaderMap, body: Body)
 
     // To be listened for before the task is sent; the answer may be faster than the acknowledgement.
     let waiting = patience.map(|patience| (sidecar.results.expect(&team, &task.id), Instant::now() + patience));
-    match sidecar.bus.publish_task(&team, &to_pool, &task).await {
+    match sidecar.bus.publish_task(&team, to_pool, &task).await {
         Ok(published) => {
             let word = if published.duplicate { "duplicate" } else { "accepted" };
             debug!(task = task.id, to = to_pool, word, "sent");
@@ -185,7 +182,7 @@ async fn outcome(sidecar: &Sidecar, team: &Team, id: &str, waiting: Waiting, unt
 
 /// `GET /v1/tasks/{id}`: what became of a task.
 pub(super) async fn get(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let team = team(&sidecar)?;
+    let team = sidecar.team(&program(&sidecar)?.topology);
     if let Some(result) = sidecar.results.find(&team, &id).await? {
         let document = json!({
             "id": id,
@@ -206,7 +203,7 @@ pub(super) async fn get(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<Stri
 pub(super) async fn result(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
     let query: Wait = parameters(&uri)?;
     let patience = wait(query.wait)?.unwrap_or_default();
-    let team = team(&sidecar)?;
+    let team = sidecar.team(&program(&sidecar)?.topology);
     let until = Instant::now() + patience;
     let waiting = sidecar.results.expect(&team, &id);
     if let Some(result) = sidecar.results.find(&team, &id).await? {
@@ -225,22 +222,6 @@ pub(super) async fn result(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<S
 async fn sent(sidecar: &Sidecar, team: &Team, id: &str) -> Result<Option<StoredTask>, Problem> {
     let Some(created) = ids::time_of(id) else { return Ok(None) };
     Ok(sidecar.bus.find_task(team, &sidecar.config.identity.pool, id, created).await?)
-}
-
-fn team(sidecar: &Sidecar) -> Result<Team, Problem> {
-    let program = sidecar.program.borrow();
-    let program = program.as_ref().ok_or_else(no_program)?;
-    Ok(Team::new(&sidecar.config.identity.namespace, &program.topology))
-}
-
-pub(super) fn no_program() -> Problem {
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "no-topology",
-        "The pool is in no topology",
-        "the pool is in no topology, or its topology has not been accepted: name it in the members of a topology",
-    )
-    .retry_after(5)
 }
 
 fn accepted(id: &str) -> Response {

@@ -11,7 +11,7 @@ use crate::bus::nats::{BusError, Delivery, Puller};
 use crate::bus::{Health, Team};
 use crate::sidecar::Sidecar;
 use crate::sidecar::agent::Agent;
-use crate::sidecar::state::{Drain, Queue, Snapshot, State};
+use crate::sidecar::state::{Drain, Queue, Snapshot};
 
 /// How long the broker keeps a pull open.
 pub(crate) const WAIT: Duration = Duration::from_secs(5);
@@ -20,8 +20,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Works for as long as the process lives.
 pub(in crate::sidecar) async fn run(sidecar: Arc<Sidecar>, agent: Agent) {
     loop {
-        sidecar.state.until(|snapshot| open(&sidecar, snapshot).is_some()).await;
-        let Some(team) = open(&sidecar, &sidecar.state.now()) else { continue };
+        sidecar.state.until(|snapshot| open(snapshot).is_some()).await;
+        let team = open(&sidecar.state.now()).map(|topology| sidecar.team(topology));
+        let Some(team) = team else { continue };
         let mut puller = match Puller::new(&sidecar.bus, &team, &sidecar.config.identity.pool).await {
             Ok(puller) => puller,
             Err(error) => {
@@ -29,7 +30,7 @@ pub(in crate::sidecar) async fn run(sidecar: Arc<Sidecar>, agent: Agent) {
                 continue;
             }
         };
-        let _pulling = Pulling::new(&sidecar.state);
+        let _pulling = sidecar.in_flight.pulling();
         while let Some(pulled) = pull(&sidecar, &team, &mut puller).await {
             match pulled {
                 Ok(Some(delivery)) => work(&sidecar, &team, delivery, &agent).await,
@@ -47,41 +48,25 @@ pub(in crate::sidecar) async fn run(sidecar: Arc<Sidecar>, agent: Agent) {
     }
 }
 
-/// A pull may bring a task for as long as this lives.
-pub(crate) struct Pulling(State);
-
-impl Pulling {
-    pub(crate) fn new(state: &State) -> Self {
-        state.update(|snapshot| snapshot.pulling += 1);
-        Self(state.clone())
-    }
-}
-
-impl Drop for Pulling {
-    fn drop(&mut self) {
-        self.0.update(|snapshot| snapshot.pulling = snapshot.pulling.saturating_sub(1));
-    }
-}
-
 /// Waits for a task; `None` when none may be pulled any more.
 async fn pull(sidecar: &Sidecar, team: &Team, puller: &mut Puller) -> Option<Result<Option<Delivery>, BusError>> {
     tokio::select! {
         biased;
-        () = sidecar.state.until(|snapshot| open(sidecar, snapshot).as_ref() != Some(team)) => None,
+        () = sidecar.state.until(|snapshot| open(snapshot) != Some(&team.topology)) => None,
         pulled = puller.next(WAIT) => Some(pulled),
     }
 }
 
-async fn work(sidecar: &Arc<Sidecar>, team: &Team, delivery: Delivery, agent: &Agent) {
+async fn work(sidecar: &Arc<Sidecar>, team: &Arc<Team>, delivery: Delivery, agent: &Agent) {
     if let Some(offer) = admit(sidecar, team, delivery, None).await {
         see_through(sidecar, offer, Worker::Push(agent.clone())).await;
     }
 }
 
-/// The team whose tasks the agent can take now.
-fn open(sidecar: &Sidecar, snapshot: &Snapshot) -> Option<Team> {
+/// The topology whose tasks the agent can take now.
+fn open(snapshot: &Snapshot) -> Option<&str> {
     let well = matches!(snapshot.agent.health, Health::Healthy | Health::Degraded);
-    snapshot.open_queue(&sidecar.config.identity).filter(|_| well)
+    snapshot.open_queue().filter(|_| well)
 }
 
 /// What is to be done when a pull fails. Waits a moment, so that no failure becomes a loop.

@@ -25,12 +25,12 @@ const PUBLISH: Backoff = Backoff { first: Duration::from_millis(200), factor: 2.
 /// A task that the agent is to be given.
 pub struct Offer {
     /// The task.
-    pub task: Task,
+    pub task: Arc<Task>,
     /// The trace context for the agent.
     pub trace: Trace,
     /// What is to be known of its delivery.
     pub delivered: Delivered,
-    team: Team,
+    team: Arc<Team>,
     queue: Queue,
     receipt: Receipt,
     hold: Hold,
@@ -47,13 +47,13 @@ pub enum Worker {
 /// Takes a delivery in hand, or ends it at once; `None` when the agent is not to be given it.
 pub(in crate::sidecar) async fn admit(
     sidecar: &Arc<Sidecar>,
-    team: &Team,
+    team: &Arc<Team>,
     delivery: Delivery,
     lease: Option<mpsc::Sender<Report>>,
 ) -> Option<Offer> {
     let Delivery { task, delivered: times, sequence, receipt } = delivery;
     let task = match task {
-        Ok(task) => task,
+        Ok(task) => Arc::new(task),
         Err(error) => {
             warn!(%error, sequence, "a message in the queue is no task");
             sidecar.metrics.malformed.inc();
@@ -62,31 +62,26 @@ pub(in crate::sidecar) async fn admit(
         }
     };
     let pool = &sidecar.config.identity.pool;
-    let rules = sidecar.program.borrow().as_ref().map(|program| (program.senders.clone(), program.max_deliveries));
-    let Some((senders, max)) = rules else {
+    let program = sidecar.program.borrow().clone();
+    let Some(program) = program else {
         let _ = receipt.nak(None).await;
         return None;
     };
     let context = trace::child(&task.trace, rand::random(), rand::random());
-    let in_hand = InHand {
-        task: Task { payload: Payload::default(), ..task.clone() },
-        attempt: times,
-        trace: context.clone(),
-        until: Instant::now() + sidecar.config.timeout,
-        lease,
-    };
+    let in_hand =
+        InHand { task: Arc::clone(&task), attempt: times, trace: context.clone(), until: Instant::now() + sidecar.config.timeout, lease };
     let Some(hold) = sidecar.in_flight.take(in_hand) else {
         debug!(task = task.id, "the same task was delivered twice; the first delivery is worked on");
         let _ = receipt.progress().await;
         return None;
     };
-    let delivered = Delivered { times, max, deadline: task.deadline };
-    let queue = sidecar.state.now().queue;
-    let offer = Offer { task, trace: context, delivered, team: team.clone(), queue, receipt, hold };
+    let delivered = Delivered { times, max: program.max_deliveries, deadline: task.deadline };
+    let queue = sidecar.state.now().queue.clone();
+    let offer = Offer { task, trace: context, delivered, team: Arc::clone(team), queue, receipt, hold };
     if times > 1 && ended(sidecar, &offer, sequence).await {
         return None;
     }
-    let next = decide::before(&offer.task, pool, &senders, delivered, now());
+    let next = decide::before(&offer.task, pool, &program.senders, delivered, now());
     match next {
         Next::Ask { .. } => Some(offer),
         next => {
