@@ -10,8 +10,8 @@ use kube::Client;
 use kube::runtime::reflector::Store;
 
 use super::agent_pool::memory::Memory;
-use super::outcome::Requests;
 use super::pods::Pods;
+use super::requests::Requests;
 use super::roster::{PoolKey, Roster};
 use crate::api::agent_pool::QueueStatus;
 use crate::api::{AgentPool, Topology};

@@ -16,6 +16,7 @@ pub mod context;
 mod measure;
 pub mod outcome;
 pub mod pods;
+pub mod requests;
 pub mod roster;
 pub mod topology;
 pub mod trouble;

@@ -1,25 +1,26 @@
 //! How a controller goes through its objects: one queue, one reconcile per object at a time, backoff per
 //! object that starts again after a success, and error classes that say whether trying again can help.
 //!
-//! Both controllers run through [`drive`]; what a reconcile does is theirs.
+//! Both controllers run through [`drive`]; what a reconcile does is theirs. Which objects wait for one is
+//! [`Requests`]' business.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::Resource;
 use kube::runtime::applier;
 use kube::runtime::controller::{Action, Config, Error as Failed};
-use kube::runtime::reflector::{Lookup, ObjectRef, Store};
+use kube::runtime::reflector::{ObjectRef, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::context::Context;
+use super::requests::Requests;
 use crate::kubernetes::{self, Class};
 use crate::resilience::backoff::Backoff;
 
@@ -83,81 +84,6 @@ impl From<kubernetes::Error> for Error {
     }
 }
 
-/// The objects of one kind that have to be looked at. Requests are dropped while nobody receives them,
-/// as on a replica that is not the leader: who starts to receive is given every object first.
-pub struct Requests<K>
-where
-    K: Lookup<DynamicType = ()> + 'static,
-{
-    state: Mutex<Waiting<K>>,
-}
-
-struct Waiting<K>
-where
-    K: Lookup<DynamicType = ()> + 'static,
-{
-    sender: Option<UnboundedSender<ObjectRef<K>>>,
-    objects: HashSet<ObjectRef<K>>,
-}
-
-impl<K> Default for Requests<K>
-where
-    K: Lookup<DynamicType = ()> + 'static,
-{
-    fn default() -> Self {
-        Self { state: Mutex::new(Waiting { sender: None, objects: HashSet::new() }) }
-    }
-}
-
-impl<K> Requests<K>
-where
-    K: Lookup<DynamicType = ()> + Clone + 'static,
-{
-    /// Asks for a look at an object, which need not exist.
-    pub fn push(&self, object: ObjectRef<K>) {
-        let mut state = self.state();
-        let Some(sender) = &state.sender else { return };
-        if sender.unbounded_send(object.clone()).is_ok() {
-            state.objects.insert(object);
-        } else {
-            state.sender = None;
-            state.objects.clear();
-        }
-    }
-
-    /// Asks for a look at an object of a namespace.
-    pub fn ask(&self, namespace: &str, name: &str) {
-        self.push(ObjectRef::new(name).within(namespace));
-    }
-
-    /// The number of objects whose turn has not come yet.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.state().objects.len()
-    }
-
-    /// Takes over the requests from whoever received them before, beginning with every object of the store.
-    fn receive(&self, store: &Store<K>) -> UnboundedReceiver<ObjectRef<K>>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        let (sender, receiver) = unbounded();
-        self.state().sender = Some(sender);
-        for object in store.state() {
-            self.push(ObjectRef::from_obj(object.as_ref()));
-        }
-        receiver
-    }
-
-    fn begun(&self, object: &ObjectRef<K>) {
-        self.state().objects.remove(object);
-    }
-
-    fn state(&self) -> MutexGuard<'_, Waiting<K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The store and the requests of the kind that a controller is for.
 pub type Of<K> = fn(&Context) -> (&Store<K>, &Requests<K>);
 
@@ -178,14 +104,15 @@ pub async fn drive<K, F, Reconcile>(
 {
     let failures: Arc<Failures<ObjectRef<K>>> = Arc::default();
     let (store, requests) = of(&context);
-    let (store, requests) = (store.clone(), requests.receive(store));
-    let queue = requests.map(Ok::<_, std::convert::Infallible>).take_until(shutdown.clone().cancelled_owned());
+    let (store, received) = (store.clone(), requests.receive(store));
+    let queue = received.map(Ok::<_, std::convert::Infallible>).take_until(shutdown.clone().cancelled_owned());
     let run = {
         let failures = Arc::clone(&failures);
         move |object: Arc<K>, context: Arc<Context>| {
             let (reconcile, failures) = (reconcile.clone(), Arc::clone(&failures));
+            let (store, requests) = of(&context);
+            let object = requests.begin(store, object);
             let reference = ObjectRef::from_obj(object.as_ref());
-            of(&context).1.begun(&reference);
             let work = async move {
                 let begun = Instant::now();
                 let result = reconcile(object, Arc::clone(&context)).await;
@@ -234,8 +161,9 @@ pub async fn drive<K, F, Reconcile>(
             Err(Failed::ObjectNotFound(object)) => {
                 let reference = ObjectRef::new(&object.name).within(object.namespace.as_deref().unwrap_or_default());
                 failures.clear(&reference);
-                of(&context).1.begun(&reference);
                 forget(&context, object.namespace.as_deref().unwrap_or_default(), &object.name);
+                let (store, requests) = of(&context);
+                requests.missing(store, reference);
             }
             Err(other) => tracing::error!(controller, problem = %other, "the queue of the controller failed"),
         }
