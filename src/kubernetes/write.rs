@@ -41,6 +41,15 @@ pub enum Deleted {
     Gone,
 }
 
+/// What came of a request to write a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is written.
+    Done,
+    /// There is no such object any more: nobody reads its status, and nothing is left to do.
+    Gone,
+}
+
 /// Creates an object unless there is one of its name.
 ///
 /// # Errors
@@ -75,8 +84,9 @@ pub async fn apply<K: Object>(client: &Client, manager: &str, object: &K) -> Res
 /// With a `uid`, only of that very object: another one of its name is left alone, as a conflict.
 ///
 /// # Errors
-/// When the server could not be asked or refused, or when the object is another one.
-pub async fn apply_status<K: Object>(client: &Client, manager: &str, of: &K, status: &impl Serialize) -> Result<K, Error> {
+/// When the server could not be asked or refused, or when the object is another one. That it was deleted
+/// meanwhile is no error.
+pub async fn apply_status<K: Object>(client: &Client, manager: &str, of: &K, status: &impl Serialize) -> Result<Written, Error> {
     let (namespace, name) = place(of.meta());
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let patch = serde_json::json!({
@@ -86,7 +96,11 @@ pub async fn apply_status<K: Object>(client: &Client, manager: &str, of: &K, sta
         "status": status,
     });
     let params = PatchParams::apply(manager).force();
-    ask(|| format!("write the status of {} {name}", kind::<K>()), api.patch_status(name, &params, &Patch::Apply(patch))).await
+    match ask(|| format!("write the status of {} {name}", kind::<K>()), api.patch_status(name, &params, &Patch::Apply(patch))).await {
+        Ok(_) => Ok(Written::Done),
+        Err(gone) if gone.code() == Some(404) => Ok(Written::Gone),
+        Err(other) => Err(other),
+    }
 }
 
 /// Makes the finalizers of an object that this manager owns equal to what is given (server-side apply).

@@ -26,7 +26,7 @@ use crate::api::agent_pool::RestartStatus;
 use crate::api::{AgentPoolStatus, labels};
 use crate::controller::context::Context;
 use crate::controller::pods;
-use crate::kubernetes::write::{self, Created, Object, controller_uid, covers};
+use crate::kubernetes::write::{self, Created, Object, Written, controller_uid, covers};
 use crate::kubernetes::{Class, Error};
 use crate::resilience::Streak;
 
@@ -46,6 +46,8 @@ pub struct Applied {
     pub refused: Option<String>,
     /// What supervision did, replacements of this reconcile included.
     pub restarts: RestartStatus,
+    /// Whether the pool turned out to be gone: the rest was left undone.
+    pub gone: bool,
     /// The worst error; the reconcile is to be done again.
     pub error: Option<Error>,
 }
@@ -77,6 +79,9 @@ pub async fn apply(
     ensure(context, &pool.uid, "poddisruptionbudget", &context.stores.budgets, &disruption_budget(pool), memory, &mut applied).await;
     let (replacements, others): (Vec<_>, Vec<_>) = plan.delete.iter().cloned().partition(|deletion| deletion.why.is_replacement());
     let counted = replacements.is_empty() || count(context, pool, replacements.len(), memory, &mut applied, now).await;
+    if applied.gone {
+        return applied;
+    }
     let deletions = others.into_iter().chain(if counted { replacements } else { Vec::new() });
     delete(context, &pool.key.namespace, deletions, memory, &mut applied, now).await;
     create(context, pool, agents, &plan.create, memory, &mut applied).await;
@@ -148,10 +153,14 @@ async fn count(
     };
     let status = AgentPoolStatus { restarts: Some(restarts.clone()), ..pool.pool.status.clone().unwrap_or_default() };
     match write::apply_status(&context.client, labels::FIELD_MANAGER_POOL_STATUS, pool.pool, &status).await {
-        Ok(_) => {
+        Ok(Written::Done) => {
             memory.wrote(pool.pool, status);
             applied.restarts = restarts;
             true
+        }
+        Ok(Written::Gone) => {
+            applied.gone = true;
+            false
         }
         Err(error) => {
             applied.fail(error);

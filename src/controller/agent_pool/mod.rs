@@ -30,7 +30,8 @@ use super::context::Context;
 use super::outcome::{Error, Outcome, drive};
 use super::roster::PoolKey;
 use crate::api::{AgentPool, AgentPoolStatus, labels};
-use crate::kubernetes::{Class, write};
+use crate::kubernetes::Class;
+use crate::kubernetes::write::{self, Written};
 use apply::Applied;
 use memory::{Remembered, UNSEEN};
 use plan::Target;
@@ -85,6 +86,9 @@ async fn look(pool: &AgentPool, context: &Context, key: &PoolKey, memory: &mut R
         memory.listed = true;
     }
     let mut applied = apply::apply(context, &valid, &agents, &plan, &seen, memory, now).await;
+    if applied.gone {
+        return Ok(Outcome::Done);
+    }
     let status = report::status(pool, &seen, &target, &plan, &applied, now);
     let failed = applied.error.take();
     let outcome = tell(pool, context, memory, status, Some(&applied)).await?;
@@ -117,8 +121,9 @@ async fn tell(
     if since < wait {
         return Ok(Outcome::After(wait.saturating_sub(since)));
     }
-    write::apply_status(&context.client, labels::FIELD_MANAGER_POOL_STATUS, pool, &status).await?;
-    memory.wrote(pool, status);
+    if write::apply_status(&context.client, labels::FIELD_MANAGER_POOL_STATUS, pool, &status).await? == Written::Done {
+        memory.wrote(pool, status);
+    }
     Ok(Outcome::Done)
 }
 

@@ -91,6 +91,27 @@ fn stored(body: &Value) -> Value {
     body
 }
 
+fn config() -> Config {
+    Config {
+        sidecar_image: "example/skein:0.1.0".to_owned(),
+        sidecar_image_pull_policy: "IfNotPresent".to_owned(),
+        agent_nats_url: "nats://bus.skein:4222".to_owned(),
+        identity: "controller-0".to_owned(),
+    }
+}
+
+/// The agents of the pool, all of which have ended for good.
+fn evicted() -> Vec<Value> {
+    let pool = pool(|_| {});
+    let agents = build::Agents::new(&validate::validate(&pool).unwrap(), &config());
+    let evicted = |ordinal| {
+        let mut pod = stored(&serde_json::to_value(agents.pod(ordinal)).unwrap());
+        pod["status"] = json!({"phase": "Failed", "reason": "Evicted"});
+        pod
+    };
+    (0..3).map(evicted).collect()
+}
+
 struct Scene {
     server: Server,
     context: Arc<Context>,
@@ -104,15 +125,9 @@ impl Scene {
         writers.pods.apply(Event::Init);
         writers.pods.apply(Event::InitDone);
         let measured = metrics::controller::Metrics::new(&metrics::registry("controller").unwrap()).unwrap();
-        let config = Config {
-            sidecar_image: "example/skein:0.1.0".to_owned(),
-            sidecar_image_pull_policy: "IfNotPresent".to_owned(),
-            agent_nats_url: "nats://bus.skein:4222".to_owned(),
-            identity: "controller-0".to_owned(),
-        };
         // Nobody listens there: the bus is away.
         let bus = Bus::connect("nats://127.0.0.1:1", "test").await.unwrap();
-        let context = Arc::new(Context::new(server.client(script), bus, stores, Roster::default(), measured, config));
+        let context = Arc::new(Context::new(server.client(script), bus, stores, Roster::default(), measured, config()));
         Self { server, context, writers }
     }
 
@@ -237,6 +252,26 @@ async fn the_first_deletion_of_a_process_begins_with_a_list() {
     // The list says that there are no pods at all: nothing is deleted, and one is made.
     scene.reconcile(&fewer).await.unwrap();
     assert_eq!(scene.server.requests(), ["PATCH agentpools/coder/status", "GET pods", "POST pods"]);
+}
+
+/// A regression here counts an error, warns and tries again for a minute at each pool that somebody deletes.
+#[tokio::test]
+async fn a_pool_that_was_deleted_a_moment_ago_is_no_error() {
+    let gone = |method: &Method, path: &str, body: &Value| match *method {
+        Method::PATCH if path.ends_with("/status") => refuse(404, "NotFound", "agentpools.skein.dev \"coder\" not found"),
+        Method::GET if path.ends_with("/pods") => (200, json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": evicted()})),
+        _ => obliging(method, path, body),
+    };
+    let mut scene = Scene::new(gone).await;
+    scene.reconcile(&pool(|_| {})).await.unwrap();
+    assert_eq!(scene.server.take().last().unwrap().0, "PATCH agentpools/coder/status");
+
+    // Nor is it when replacements should be counted first; nothing is deleted or made for it then.
+    for pod in evicted() {
+        scene.writers.pods.apply(Event::Apply(serde_json::from_value(pod).unwrap()));
+    }
+    assert_eq!(scene.reconcile(&pool(|_| {})).await.unwrap(), Outcome::Done);
+    assert_eq!(scene.server.requests(), ["PATCH agentpools/coder/status", "GET pods"]);
 }
 
 /// A regression here starts agents of a pool that is going away, and holds up its deletion.

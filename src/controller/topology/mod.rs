@@ -39,8 +39,9 @@ use crate::api::{Topology, TopologyStatus, labels};
 use crate::bus::Team;
 use crate::bus::nats::BusError;
 use crate::bus::nats::trim::Progress;
+use crate::kubernetes::Class;
 use crate::kubernetes::events::News;
-use crate::kubernetes::{Class, write};
+use crate::kubernetes::write::{self, Written};
 use apply::apply;
 use build::{Wanted, build};
 use memory::Memory;
@@ -177,11 +178,8 @@ async fn tell(facts: &Facts<'_>, context: &Context, memory: &Memory, team: &Team
     if status == *before {
         return Ok(());
     }
-    match write::apply_status(&context.client, labels::FIELD_MANAGER_TOPOLOGY_STATUS, facts.topology, &status).await {
-        Ok(_) => {}
-        // It went meanwhile.
-        Err(error) if error.code() == Some(404) => return Ok(()),
-        Err(error) => return Err(error.into()),
+    if write::apply_status(&context.client, labels::FIELD_MANAGER_TOPOLOGY_STATUS, facts.topology, &status).await? == Written::Gone {
+        return Ok(());
     }
     let told = transitions(before, &status);
     memory.wrote(team, facts.topology, status);
