@@ -183,6 +183,9 @@ pub struct SidecarArgs {
     /// How long tasks may go on once the pod is told to end, in seconds
     #[arg(long, env = "SKEIN_DRAIN_TIMEOUT_SECONDS", default_value_t = 600)]
     pub drain_timeout_seconds: u32,
+    /// What the kubelet's requests to drain carry: the UID of the pool
+    #[arg(long, env = "SKEIN_HOOK_KEY", hide_env_values = true)]
+    pub hook_key: String,
     /// Where the agent finds the local API; loopback only
     #[arg(long, env = "SKEIN_API_ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7800))]
     pub api_address: SocketAddr,

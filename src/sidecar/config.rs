@@ -22,6 +22,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// How long tasks may go on once the agent is told to end.
     pub drain_timeout: Duration,
+    /// What the kubelet's requests to drain carry, so that nobody else can make them.
+    pub hook_key: String,
     /// Where the agent finds the local API.
     pub api_address: SocketAddr,
     /// Where probes and metrics are served.
@@ -70,6 +72,9 @@ impl Config {
                 return Err(format!("{flag} {name:?} is not a name: use lower-case letters, digits and hyphens"));
             }
         }
+        if args.hook_key.is_empty() {
+            return Err("--hook-key is empty: give the UID of the pool, as the hooks of the pod do".to_owned());
+        }
         for (flag, number) in [
             ("--concurrency", args.concurrency),
             ("--timeout-seconds", args.timeout_seconds),
@@ -106,6 +111,7 @@ impl Config {
             timeout: Duration::from_secs(args.timeout_seconds.into()),
             heartbeat: Duration::from_secs(args.heartbeat_seconds.into()),
             drain_timeout: Duration::from_secs(args.drain_timeout_seconds.into()),
+            hook_key: args.hook_key,
             api_address: args.api_address,
             admin_address: args.admin_address,
         })
@@ -113,14 +119,15 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser as _;
 
-    fn resolve(more: &[&str]) -> Result<Config, String> {
+    pub(in crate::sidecar) fn resolve(more: &[&str]) -> Result<Config, String> {
         let base = ["skein", "sidecar", "--namespace", "n", "--pool", "p", "--agent", "p-0", "--pod-uid", "u"];
-        match Cli::parse_from([&base[..], more].concat()).command {
+        let key = if more.contains(&"--hook-key") { &[][..] } else { &["--hook-key", "k"] };
+        match Cli::parse_from([&base[..], key, more].concat()).command {
             Command::Sidecar(args) => Config::resolve(args),
             other => panic!("{other:?}"),
         }
@@ -140,6 +147,7 @@ mod tests {
             (["--agent-path", "tasks"], "--agent-path"),
             (["--agent-health-path", "/a b"], "--agent-health-path"),
             (["--concurrency", "0"], "--concurrency"),
+            (["--hook-key", ""], "--hook-key"),
         ] {
             let error = resolve(&flags).unwrap_err();
             assert!(error.starts_with(flag), "{error}");

@@ -1,10 +1,11 @@
 //! Ending without losing a task.
 //!
-//! The kubelet asks for `/agent/drain` before it ends the agent: no further task is pulled, and the
-//! request is answered when the last one in hand is done. It asks too before it restarts the agent's
-//! container alone; then [`super::monitor`] sees a new process and tasks are pulled again. The sidecar
-//! itself is told to end by SIGTERM, which in a pod comes after the agent has gone: what is still in hand
-//! goes back to the queue.
+//! The kubelet asks for `/agent/drain` before it ends the agent's container: no further task is pulled,
+//! and the request is answered when the last one in hand is done. It asks too before it restarts that
+//! container alone; [`super::reprieve`] says when tasks are pulled again. When the whole pod is to end, it
+//! asks for `/pod/end` at the same time, for that is a hook of the sidecar's own container: then no task is
+//! pulled any more. The sidecar itself is told to end by SIGTERM, which in a pod comes after the agent has
+//! gone: what is still in hand goes back to the queue.
 
 use std::time::Duration;
 
@@ -23,11 +24,17 @@ const HAND_BACK: Duration = Duration::from_secs(3);
 /// When tasks are left after the drain timeout: how many.
 pub(super) async fn agent(sidecar: &Sidecar) -> Result<(), u32> {
     sidecar.state.update(|snapshot| snapshot.drain = snapshot.drain.max(Drain::Agent));
+    sidecar.monitor.look();
     // Pulls that are open are given up first; what they bring is worked on.
     match tokio::time::timeout(sidecar.config.drain_timeout, sidecar.in_flight.idle()).await {
         Ok(()) => Ok(()),
         Err(_) => Err(sidecar.in_flight.load().busy),
     }
+}
+
+/// Stops pulling for good.
+pub(super) fn pod(sidecar: &Sidecar) {
+    sidecar.state.update(|snapshot| snapshot.drain = snapshot.drain.max(Drain::Pod));
 }
 
 /// Ends the work of the process: an agent that listens may finish what it has, unless a second signal

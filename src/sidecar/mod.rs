@@ -9,8 +9,8 @@
 //!   agent ──api/tasks──► bus, and results back
 //! ```
 //!
-//! [`health`], [`api::route`], [`delivery::decide`] and [`state::Snapshot`] are pure and decide; the other files
-//! do. Nothing here knows the API server.
+//! [`health`], [`reprieve`], [`api::route`], [`delivery::decide`] and [`state::Snapshot`] are pure and decide;
+//! the other files do. Nothing here knows the API server.
 
 pub mod admin;
 pub mod agent;
@@ -23,6 +23,7 @@ pub mod heartbeat;
 pub mod inflight;
 pub mod link;
 pub mod monitor;
+pub mod reprieve;
 pub mod state;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
+use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -73,6 +75,28 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
+    /// Puts the parts together; none of them does anything yet but connect to the bus.
+    async fn new(config: Config, registry: &Registry) -> Result<Arc<Self>, String> {
+        let identity = &config.identity;
+        let metrics = Metrics::new(registry, &identity.pool).map_err(|error| error.to_string())?;
+        let name = format!("{}/{}", identity.namespace, identity.agent);
+        let bus = Bus::connect(&config.nats_url, &name).await.map_err(|error| format!("--nats-url: {error}"))?;
+        Ok(Arc::new(Self {
+            program: bus.watch_pool_program(&identity.namespace, &identity.pool),
+            results: Results::start(&bus, &identity.pool, &identity.agent),
+            state: State::default(),
+            in_flight: InFlight::new(metrics.in_flight.clone()),
+            monitor: Monitor::new(&config),
+            agent: config.push.as_ref().map(|push| Agent::new(push, config.concurrency)).transpose()?,
+            places: Arc::new(Semaphore::new(usize::try_from(config.concurrency).unwrap_or(1))),
+            stop: CancellationToken::new(),
+            turn: AtomicUsize::new(0),
+            bus,
+            metrics,
+            config,
+        }))
+    }
+
     /// A topology of the agent's namespace, on the bus.
     fn team(&self, topology: &str) -> Arc<Team> {
         Arc::new(Team::new(&self.config.identity.namespace, topology))
@@ -131,26 +155,8 @@ fn signals() -> Result<mpsc::Receiver<()>, String> {
 pub async fn run(config: Config, mut signals: mpsc::Receiver<()>) -> Result<(), String> {
     let api_listener = listen(config.api_address, "--api-address").await?;
     let admin_listener = listen(config.admin_address, "--admin-address").await?;
-    let identity = &config.identity;
     let registry = metrics::registry("sidecar").map_err(|error| error.to_string())?;
-    let metrics = Metrics::new(&registry, &identity.pool).map_err(|error| error.to_string())?;
-    let name = format!("{}/{}", identity.namespace, identity.agent);
-    let bus = Bus::connect(&config.nats_url, &name).await.map_err(|error| format!("--nats-url: {error}"))?;
-    let state = State::default();
-    let sidecar = Arc::new(Sidecar {
-        program: bus.watch_pool_program(&identity.namespace, &identity.pool),
-        results: Results::start(&bus, &identity.pool, &identity.agent),
-        in_flight: InFlight::new(metrics.in_flight.clone()),
-        monitor: Monitor::new(&config),
-        agent: config.push.as_ref().map(|push| Agent::new(push, config.concurrency)).transpose()?,
-        places: Arc::new(Semaphore::new(usize::try_from(config.concurrency).unwrap_or(1))),
-        stop: CancellationToken::new(),
-        turn: AtomicUsize::new(0),
-        bus,
-        state,
-        metrics,
-        config,
-    });
+    let sidecar = Sidecar::new(config, &registry).await?;
 
     tokio::spawn(link::follow(Arc::clone(&sidecar)));
     tokio::spawn(monitor::run(Arc::clone(&sidecar)));

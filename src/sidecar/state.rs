@@ -28,8 +28,10 @@ pub enum Queue {
 pub enum Drain {
     /// It does.
     No,
-    /// The agent has been told to end: what is in hand is finished.
+    /// The agent has been told to end: what is in hand is finished. It may take tasks again later.
     Agent,
+    /// The pod has been told to end: as before, and for good.
+    Pod,
     /// The sidecar itself has been told to end.
     Process,
 }

@@ -27,7 +27,7 @@ async fn a_drain_ends_with_the_task_in_hand_and_leaves_the_others_to_other_agent
     }
     agent.got_number(1).await;
 
-    let drained = one.admin("/agent/drain");
+    let drained = one.admin("/agent/drain?key=pool-uid");
     tokio::pin!(drained);
     let early = tokio::time::timeout(Duration::from_millis(300), &mut drained).await;
     assert!(early.is_err(), "a task is in hand");
@@ -51,6 +51,43 @@ async fn a_drain_ends_with_the_task_in_hand_and_leaves_the_others_to_other_agent
     let agent = Agent::start_on(port, |_| async { "done" });
     one.ready().await;
     drop(agent);
+}
+
+/// The kubelet asks for both at once when a pod ends. A task that such an agent is given is lost with it.
+#[tokio::test]
+async fn an_agent_whose_pod_ends_finishes_its_task_and_gets_no_other_even_when_it_stays() {
+    let nats = Nats::start().await;
+    let team = Team::start(&nats, &["coder"], &[]).await;
+    let AtWork { mut agent, go, sidecar, waiting, .. } = AtWork::start(&nats, &team).await;
+    let ended = sidecar.admin("/pod/end?key=pool-uid").await.unwrap();
+    assert_eq!((ended.status, ended.text().as_str()), (StatusCode::OK, "no task is taken any more\n"));
+    sidecar.not_ready("told to end").await;
+    let drained = sidecar.admin("/agent/drain?key=pool-uid");
+    go.add_permits(1);
+    assert_eq!(within("the drain", drained).await.unwrap().status, StatusCode::OK);
+    assert_eq!(within("the outcome", waiting).await.outcome, Outcome::Completed);
+
+    let port = agent.port;
+    agent.kill();
+    sidecar.metric_is(r#"skein_sidecar_agent_health{health="unhealthy"}"#, 1.0).await;
+    let _agent = Agent::start_on(port, |_| async { "done" });
+    sidecar.metric_is(r#"skein_sidecar_agent_health{health="healthy"}"#, 1.0).await;
+    sidecar.not_ready("told to end").await;
+}
+
+/// Whoever reaches the port of the probes could end the work of every agent otherwise.
+#[tokio::test]
+async fn without_the_key_of_the_hooks_nobody_ends_an_agents_work() {
+    let nats = Nats::start().await;
+    let _team = Team::start(&nats, &["coder"], &[]).await;
+    let agent = Agent::start(|_| async { "done" });
+    let sidecar = Sidecar::start(&nats, &Options::new("coder", "coder-0", Some(agent.port))).await;
+    for path in ["/agent/drain", "/agent/drain?key=", "/agent/drain?key=pool", "/agent/drain?pool-uid", "/pod/end", "/pod/end?key=uid"] {
+        let refused = sidecar.admin(path).await.unwrap();
+        assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (403, "wrong-key"), "{path}");
+        assert!(refused.json()["detail"].as_str().unwrap().contains("?key= is missing or is not the one"), "{path}");
+        sidecar.ready().await;
+    }
 }
 
 #[tokio::test]

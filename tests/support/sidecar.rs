@@ -50,6 +50,7 @@ impl Sidecar {
             .env("SKEIN_POOL", options.pool)
             .env("SKEIN_AGENT", options.agent)
             .env("SKEIN_POD_UID", "uid")
+            .env("SKEIN_HOOK_KEY", "pool-uid")
             .env("SKEIN_CONCURRENCY", options.concurrency.to_string())
             .env("SKEIN_TIMEOUT_SECONDS", options.timeout_seconds.to_string())
             .env("SKEIN_HEARTBEAT_SECONDS", "1")

@@ -46,7 +46,7 @@ impl Agents {
     #[must_use]
     pub fn new(pool: &Validated<'_>, config: &Config) -> Self {
         let pod = common(pool, config);
-        // Where the pool is and which one it is do not matter: it is the same program.
+        // In which namespace the pool is does not matter: it is the same program.
         let content = (&pod.metadata.labels, &pod.metadata.annotations, &pod.spec);
         let bytes = serde_json::to_vec(&content).unwrap_or_default();
         let revision = Sha256::digest(bytes).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
@@ -107,7 +107,7 @@ fn common(pool: &Validated<'_>, config: &Config) -> Pod {
     }
     for (place, container) in spec.containers.iter_mut().enumerate() {
         if place == pool.container {
-            complete_agent(container);
+            complete_agent(container, &pool.uid);
         }
     }
     // The last of the init containers: it needs none of the others, and stays when they have ended.
@@ -117,7 +117,7 @@ fn common(pool: &Validated<'_>, config: &Config) -> Pod {
 
 /// Gives the agent's container what it lacks: the address of its sidecar, a probe that restarts it when it
 /// hangs, and a hook that lets it end its work before it is told to end.
-fn complete_agent(container: &mut Container) {
+fn complete_agent(container: &mut Container, key: &str) {
     let env = container.env.get_or_insert_default();
     if !env.iter().any(|variable| variable.name == "SKEIN_URL") {
         env.push(plain("SKEIN_URL", LOCAL_API));
@@ -131,11 +131,7 @@ fn complete_agent(container: &mut Container) {
         termination_grace_period_seconds: Some(HANGING_EXIT_SECONDS),
         ..Probe::default()
     });
-    container
-        .lifecycle
-        .get_or_insert_with(Lifecycle::default)
-        .pre_stop
-        .get_or_insert_with(|| LifecycleHandler { http_get: Some(get("/agent/drain")), ..LifecycleHandler::default() });
+    container.lifecycle.get_or_insert_with(Lifecycle::default).pre_stop.get_or_insert_with(|| hook("/agent/drain", key));
 }
 
 fn sidecar(pool: &Validated<'_>, config: &Config) -> Container {
@@ -156,6 +152,7 @@ fn sidecar(pool: &Validated<'_>, config: &Config) -> Container {
         plain("SKEIN_TIMEOUT_SECONDS", &agent.timeout_seconds.to_string()),
         plain("SKEIN_HEARTBEAT_SECONDS", &spec.health.heartbeat_seconds.to_string()),
         plain("SKEIN_DRAIN_TIMEOUT_SECONDS", &spec.drain_timeout_seconds.to_string()),
+        plain("SKEIN_HOOK_KEY", &pool.uid),
     ]);
     let amounts = |all: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
         all.iter().map(|(resource, amount)| ((*resource).to_owned(), Quantity((*amount).to_owned()))).collect()
@@ -178,6 +175,8 @@ fn sidecar(pool: &Validated<'_>, config: &Config) -> Container {
         startup_probe: Some(probe("/livez", 1, 60)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
         liveness_probe: Some(probe("/livez", 10, 6)),
+        // The kubelet runs the hooks of all containers at once, and ends this one last.
+        lifecycle: Some(Lifecycle { pre_stop: Some(hook("/pod/end", &pool.uid)), ..Lifecycle::default() }),
         resources: Some(ResourceRequirements {
             requests: Some(amounts(&[("cpu", "10m"), ("memory", "16Mi")])),
             limits: Some(amounts(&[("memory", "128Mi")])),
@@ -245,6 +244,11 @@ fn restricted() -> SecurityContext {
 
 fn get(path: &str) -> HTTPGetAction {
     HTTPGetAction { path: Some(path.to_owned()), port: IntOrString::Int(ADMIN_PORT), ..HTTPGetAction::default() }
+}
+
+/// A hook that the sidecar hears. The key is what others that reach its port do not know.
+fn hook(path: &str, key: &str) -> LifecycleHandler {
+    LifecycleHandler { http_get: Some(get(&format!("{path}?key={key}"))), ..LifecycleHandler::default() }
 }
 
 fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {

@@ -158,6 +158,7 @@ pub(super) async fn progress(State(sidecar): State<Arc<Sidecar>>, Path(id): Path
 }
 
 fn lease(sidecar: &Sidecar, id: &str) -> Result<mpsc::Sender<Report>, Problem> {
+    sidecar.monitor.heard();
     sidecar.in_flight.get(id).and_then(|in_hand| in_hand.lease).ok_or_else(|| unknown(id))
 }
 
