@@ -16,7 +16,8 @@ pub struct Cli {
     /// How logs are written: text for people, json for machines
     #[arg(long, env = "SKEIN_LOG_FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
-    /// What is logged, as `level` or `module=level,…`; nothing by default, and `info` in the cluster
+    /// What is logged, as `level` or `module=level,…`; nothing by default, and `info` in the cluster. Of
+    /// `async_nats`, the client of the bus, only warnings, unless it is named
     #[arg(long, env = "SKEIN_LOG", global = true)]
     pub log: Option<String>,
     /// What to do
