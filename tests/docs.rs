@@ -74,6 +74,7 @@ fn registry(role: &str) -> Registry {
                 (&all.waiting, &["c"][..]),
                 (&all.pools, &["c", "s"]),
                 (&all.topologies, &["c", "s"]),
+                (&all.findings, &["n", "t", "y"]),
                 (&all.agents, &["s"]),
                 (&all.queue_tasks, &["n", "p", "s"]),
                 (&all.journal_bytes, &["n", "t"]),
@@ -302,6 +303,7 @@ fn the_runbook_has_every_reason() {
         "src/controller/trouble.rs",
         "src/controller/topology/report.rs",
         "src/topology/check.rs",
+        "src/topology/findings.rs",
     ];
     for file in sources {
         let text = source(file);

@@ -145,6 +145,12 @@ pub struct TopologyStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["pool".into()]))]
     pub members: Vec<MemberStatus>,
 
+    /// findings are weaknesses of the team's design: what is allowed, and will cost its owner. The 64 that weigh most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into(), "member".into()]))]
+    pub findings: Vec<Finding>,
+
     /// appliedRevision names the edges that are in force on the bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -162,6 +168,37 @@ pub struct MemberStatus {
     pub ready: i32,
     /// desired is the number of agents that should be.
     pub desired: i32,
+}
+
+/// The number of findings that a status holds at most.
+pub const MAX_FINDINGS: usize = 64;
+
+/// A weakness of the team's design.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// type is what was found, one CamelCase word.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 63))]
+    pub type_: String,
+    /// member is the pool that it was found of; of several, the first.
+    #[schemars(length(max = 63))]
+    pub member: String,
+    /// members are all pools that it concerns.
+    #[schemars(length(max = 100), inner(length(max = 63)))]
+    pub members: Vec<String>,
+    /// message says in one sentence what was found and what it costs.
+    #[schemars(length(max = 4096))]
+    pub message: String,
+    /// remedy is the line of YAML that mends it, or the first of them.
+    #[schemars(length(max = 8192))]
+    pub remedy: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; to mend it: {}", self.message, self.remedy)
+    }
 }
 
 impl Default for JournalSpec {

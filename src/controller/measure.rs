@@ -3,7 +3,7 @@
 //!
 //! Counts of the cluster come from the leader alone, or two replicas would count everything twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::pods::Phase;
 use super::roster::PoolKey;
+use crate::api::Topology;
 
 /// The time between two counts.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -22,15 +23,20 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Counts the whole cluster, on the leader, until told to end.
 pub(super) async fn cluster(context: Arc<Context>, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(PERIOD);
+    let mut found = BTreeSet::new();
     loop {
         tokio::select! {
-            _ = ticks.tick() => count(&context),
+            _ = ticks.tick() => {
+                count(&context);
+                found = by_finding(&context.metrics.findings, &context.stores.topologies.state(), &found);
+            }
             () = shutdown.cancelled() => break,
         }
     }
     // The next leader counts.
     context.metrics.pools.reset();
     context.metrics.topologies.reset();
+    context.metrics.findings.reset();
     context.metrics.agents.reset();
     context.metrics.silence.set(0);
 }
@@ -76,6 +82,70 @@ fn by_condition<'a>(gauge: &IntGaugeVec, all: impl Iterator<Item = &'a [Conditio
     }
 }
 
+/// A topology, by namespace and name, and a type of finding.
+type Found = (String, String, String);
+
+/// Shows how many findings of each type each topology has, takes away what was shown `before` and is no
+/// longer so, and says what is shown now.
+fn by_finding(gauge: &IntGaugeVec, topologies: &[Arc<Topology>], before: &BTreeSet<Found>) -> BTreeSet<Found> {
+    let mut counts: BTreeMap<Found, usize> = BTreeMap::new();
+    for topology in topologies {
+        for finding in topology.status.iter().flat_map(|status| &status.findings) {
+            let key = (topology.namespace().unwrap_or_default(), topology.name_any(), finding.type_.clone());
+            *counts.entry(key).or_default() += 1;
+        }
+    }
+    for (namespace, topology, type_) in before.iter().filter(|key| !counts.contains_key(key)) {
+        // It is there: it was set in the count before.
+        let _ = gauge.remove_label_values(&[namespace, topology, type_]);
+    }
+    for ((namespace, topology, type_), count) in &counts {
+        gauge.with_label_values(&[namespace, topology, type_]).set(number(*count));
+    }
+    counts.into_keys().collect()
+}
+
 fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    fn topology(name: &str, types: &[&str]) -> Arc<Topology> {
+        let finding = |type_: &&str| json!({"type": type_, "member": "a", "members": ["a"], "message": "m", "remedy": "r"});
+        let topology = json!({
+            "metadata": {"name": name, "namespace": "work"}, "spec": {"architecture": "Flat", "members": [{"pool": "a"}]},
+            "status": {"findings": types.iter().map(finding).collect::<Vec<_>>()},
+        });
+        Arc::new(serde_json::from_value(topology).unwrap())
+    }
+
+    /// A regression here shows findings for ever that were mended, or of topologies that are gone.
+    #[test]
+    fn findings_are_shown_for_as_long_as_they_last() {
+        let registry = metrics::registry("controller").unwrap();
+        let all = metrics::controller::Metrics::new(&registry).unwrap();
+        let shown = || -> Vec<String> {
+            let text = metrics::encode(&registry).unwrap();
+            text.lines().filter_map(|line| line.strip_prefix("skein_controller_topology_findings")).map(str::to_owned).collect()
+        };
+        let first = by_finding(&all.findings, &[topology("s", &["A"]), topology("t", &["A", "A", "B"])], &BTreeSet::new());
+        assert_eq!(
+            shown(),
+            [
+                r#"{namespace="work",topology="s",type="A"} 1"#,
+                r#"{namespace="work",topology="t",type="A"} 2"#,
+                r#"{namespace="work",topology="t",type="B"} 1"#,
+            ]
+        );
+        let second = by_finding(&all.findings, &[topology("t", &["B"])], &first);
+        assert_eq!(shown(), [r#"{namespace="work",topology="t",type="B"} 1"#]);
+        by_finding(&all.findings, &[], &second);
+        assert_eq!(shown(), [""; 0]);
+    }
 }

@@ -8,14 +8,17 @@
 //!       │
 //!       └──edges──► who may send to whom, and why
 //!                     │
-//!  facts of the pools ┴──program──► one PoolProgram a pool, one TeamProgram for the gateway
+//!  facts of the pools ┼──program──► one PoolProgram a pool, one TeamProgram for the gateway
+//!                     └──findings─► what is weak in the design, and the line that mends it
 //! ```
 
 pub mod check;
 pub mod edges;
+pub mod findings;
 pub mod membership;
 pub mod program;
 
 pub use check::check;
 pub use edges::{Edge, Relation, edges};
+pub use findings::findings;
 pub use program::{Hearing, PoolFacts, PoolProgram, Route, TeamProgram, program};

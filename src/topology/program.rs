@@ -14,6 +14,8 @@ use crate::api::agent_pool::{AgentPoolSpec, HealthSpec, OperatingMode};
 pub struct PoolFacts {
     /// What its agents can do.
     pub capabilities: Vec<String>,
+    /// How many agents it is declared with.
+    pub agents: u32,
     /// Whether it takes no work for now.
     pub suspended: bool,
     /// How often a task is given to an agent before it is dead.
@@ -28,6 +30,7 @@ impl PoolFacts {
     pub fn of(spec: &AgentPoolSpec) -> Self {
         Self {
             capabilities: spec.capabilities.clone(),
+            agents: u32::try_from(spec.replicas).unwrap_or(0),
             suspended: spec.operating_mode == OperatingMode::Suspended,
             max_deliveries: positive(spec.queue.max_deliveries),
             hearing: Hearing {
@@ -169,7 +172,10 @@ mod tests {
         names
             .iter()
             .map(|name| {
-                ((*name).to_owned(), PoolFacts { capabilities: vec![], suspended: false, max_deliveries: 3, hearing: Hearing::default() })
+                (
+                    (*name).to_owned(),
+                    PoolFacts { capabilities: vec![], agents: 1, suspended: false, max_deliveries: 3, hearing: Hearing::default() },
+                )
             })
             .collect()
     }

@@ -39,8 +39,13 @@ impl Team {
         let pools = pools
             .iter()
             .map(|pool| {
-                let facts =
-                    PoolFacts { capabilities: vec![], suspended: false, max_deliveries: 3, hearing: skein::topology::Hearing::default() };
+                let facts = PoolFacts {
+                    capabilities: vec![],
+                    agents: 1,
+                    suspended: false,
+                    max_deliveries: 3,
+                    hearing: skein::topology::Hearing::default(),
+                };
                 ((*pool).to_owned(), facts)
             })
             .collect();

@@ -54,15 +54,17 @@ pub(super) async fn farewell(topology: &Topology, context: &Context, memory: &Me
         }
     };
     let problems = check(&topology.spec);
+    let before = memory.status(&team, topology);
     let facts = Facts {
         topology,
         members: &members,
         edges: if problems.is_empty() { Ok(edges(&topology.spec).len()) } else { Err(&problems) },
+        findings: &before.findings,
         bus,
         left: &BTreeMap::new(),
         full: None,
     };
-    tell(&facts, context, memory, &team, &memory.status(&team, topology)).await?;
+    tell(&facts, context, memory, &team, &before).await?;
     Ok(Outcome::After(after))
 }
 

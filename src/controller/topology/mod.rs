@@ -42,6 +42,7 @@ use crate::bus::nats::trim::Progress;
 use crate::kubernetes::Class;
 use crate::kubernetes::events::News;
 use crate::kubernetes::write::{self, Written};
+use crate::topology::findings;
 use apply::apply;
 use build::{Wanted, build};
 use memory::Memory;
@@ -99,11 +100,15 @@ pub async fn reconcile(topology: Arc<Topology>, context: Arc<Context>, memory: A
         Some(wanted) => program(&topology, &context, &memory, &team, wanted, before.applied_revision.is_some()).await,
         None => Programmed { bus: Bus::NotAccepted, left: BTreeMap::new(), full: None, after: None },
     };
-    let (edges, bus) = match &valid {
-        Ok(accepted) => (Ok(accepted.edges.len()), done.bus),
-        Err(problems) => (Err(problems.as_slice()), if matches!(done.bus, Bus::Away(_)) { done.bus } else { Bus::NotAccepted }),
+    let (edges, bus, findings) = match &valid {
+        Ok(accepted) => (Ok(accepted.edges.len()), done.bus, findings(&topology.spec, &accepted.edges, &accepted.pools)),
+        Err(problems) => {
+            let bus = if matches!(done.bus, Bus::Away(_)) { done.bus } else { Bus::NotAccepted };
+            // What is in force is what was accepted before, and as weak as it was.
+            (Err(problems.as_slice()), bus, before.findings.clone())
+        }
     };
-    let facts = Facts { topology: &topology, members: &members, edges, bus, left: &done.left, full: done.full };
+    let facts = Facts { topology: &topology, members: &members, edges, findings: &findings, bus, left: &done.left, full: done.full };
     tell(&facts, &context, &memory, &team, &before).await?;
     Ok(done.after.map_or(Outcome::Done, Outcome::After))
 }

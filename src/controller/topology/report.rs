@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::observe::{Member, Members};
 use crate::api::condition::{self, ACCEPTED, DEGRADED, PROGRAMMED, READY, RESOLVED_REFS, Statement};
-use crate::api::topology::{MemberStatus, TopologyStatus};
+use crate::api::topology::{Finding, MAX_FINDINGS, MemberStatus, TopologyStatus};
 use crate::api::{AgentPool, Problem, Topology};
 use crate::bus::nats::trim::Progress;
 use crate::kubernetes::events::News;
@@ -41,6 +41,8 @@ pub struct Facts<'a> {
     pub members: &'a Members,
     /// What is wrong with it by itself, or how many edges it has.
     pub edges: Result<usize, &'a [Problem]>,
+    /// What is weak in its design, what weighs most first.
+    pub findings: &'a [Finding],
     /// Whether the bus does what it says.
     pub bus: Bus,
     /// Pools that are no longer members and whose queue still holds tasks.
@@ -73,6 +75,7 @@ pub fn report(facts: &Facts<'_>, before: &TopologyStatus, now: Timestamp) -> Top
                 desired: member.pool().map_or(0, AgentPool::desired_replicas),
             })
             .collect(),
+        findings: facts.findings.iter().take(MAX_FINDINGS).cloned().collect(),
         applied_revision: match &facts.bus {
             Bus::InForce { revision } => Some(revision.clone()),
             _ => before.applied_revision.clone(),
@@ -220,7 +223,8 @@ fn count(number: usize) -> i32 {
 }
 
 /// The transitions between two statuses that people should read of: a condition whose status or reason
-/// is another. The first statement of each condition is told too, unless it says that all is well.
+/// is another, and findings that were made or are gone. The first statement of each condition is told too,
+/// unless it says that all is well.
 #[must_use]
 pub fn transitions(before: &TopologyStatus, after: &TopologyStatus) -> Vec<News> {
     let good = |type_: &str, status: &str| status == if type_ == DEGRADED { "False" } else { "True" };
@@ -236,7 +240,26 @@ pub fn transitions(before: &TopologyStatus, after: &TopologyStatus) -> Vec<News>
             let news = if good(&now.type_, &now.status) { News::normal } else { News::warning };
             news("Report", now.reason.clone(), now.message.clone())
         })
+        .chain(findings(before, after))
         .collect()
+}
+
+/// Findings that only one of two statuses has, in one piece of news a type: of a large team many may
+/// change at once.
+fn findings(before: &TopologyStatus, after: &TopologyStatus) -> Vec<News> {
+    let missing = |from: &TopologyStatus, finding: &Finding| {
+        from.findings.iter().all(|other| (&other.type_, &other.member) != (&finding.type_, &finding.member))
+    };
+    let (mut made, mut gone) = (BTreeMap::<&str, Vec<String>>::new(), BTreeMap::<&str, Vec<&str>>::new());
+    for finding in after.findings.iter().filter(|finding| missing(before, finding)) {
+        made.entry(&finding.type_).or_default().push(finding.to_string());
+    }
+    for finding in before.findings.iter().filter(|finding| missing(after, finding)) {
+        gone.entry(&finding.type_).or_default().push(&finding.member);
+    }
+    let made = made.into_iter().map(|(type_, all)| News::warning("Report", type_, all.join("; ")));
+    let gone = gone.into_iter().map(|(type_, all)| News::normal("Report", "FindingGone", format!("no longer {type_}: {}", all.join(", "))));
+    made.chain(gone).collect()
 }
 
 /// Whether a condition is told of: `Ready` and `Degraded` mostly repeat what the other three say.

@@ -8,7 +8,7 @@ use super::*;
 
 fn facts<'a>(topology: &'a Topology, members: &'a Members, bus: Bus) -> Facts<'a> {
     static NOTHING: BTreeMap<String, Progress> = BTreeMap::new();
-    Facts { topology, members, edges: Ok(2), bus, left: &NOTHING, full: None }
+    Facts { topology, members, edges: Ok(2), findings: &[], bus, left: &NOTHING, full: None }
 }
 
 fn in_force() -> Bus {
@@ -135,4 +135,35 @@ fn only_what_has_turned_is_told() {
     assert_eq!(reasons(&well, &well), []);
     assert_eq!(reasons(&well, &away), [(true, "BusUnavailable".to_owned())]);
     assert_eq!(reasons(&away, &well), [(false, "Programmed".to_owned()), (false, "Ready".to_owned())]);
+}
+
+/// A regression here tells of every finding again at each look, or keeps quiet about a new one.
+#[test]
+fn findings_are_told_when_they_are_made_and_when_they_are_gone() {
+    let (topology, members) = (topology(&["a"]), ready_members(&["a"]));
+    let finding = |type_: &str, member: &str| Finding {
+        type_: type_.into(),
+        member: member.into(),
+        members: vec![member.into()],
+        message: format!("{member} is weak"),
+        remedy: format!("spec.replicas: 2 # AgentPool {member}"),
+    };
+    let of =
+        |findings: &[Finding]| report(&Facts { findings, ..facts(&topology, &members, in_force()) }, &TopologyStatus::default(), at(1));
+    let well = of(&[]);
+    let weak = of(&[finding("A", "a"), finding("A", "b"), finding("B", "a")]);
+    let told = |before: &TopologyStatus, after: &TopologyStatus| -> Vec<_> {
+        transitions(before, after).into_iter().map(|news| (news.warning, news.reason, news.note)).collect()
+    };
+    let both = "a is weak; to mend it: spec.replicas: 2 # AgentPool a; b is weak; to mend it: spec.replicas: 2 # AgentPool b";
+    assert_eq!(
+        told(&well, &weak),
+        [(true, "A".into(), both.into()), (true, "B".into(), "a is weak; to mend it: spec.replicas: 2 # AgentPool a".into())]
+    );
+    let mut said_otherwise = finding("A", "a");
+    said_otherwise.message = "a is weaker".into();
+    assert_eq!(told(&weak, &of(&[said_otherwise, finding("B", "a")])), [(false, "FindingGone".into(), "no longer A: b".into())]);
+    // More than a status holds is left out, from the end.
+    let many: Vec<_> = (0..MAX_FINDINGS + 1).map(|i| finding("A", &i.to_string())).collect();
+    assert_eq!(of(&many).findings, many[..MAX_FINDINGS]);
 }

@@ -108,6 +108,21 @@ async fn a_second_look_makes_no_call() {
     assert_eq!(server.calls(), [""; 0]);
 }
 
+/// A regression here tells everybody of the same weakness at every look.
+#[tokio::test]
+async fn what_is_found_is_told_once() {
+    let weak = of_spec(json!({"architecture": "Hierarchical", "members": [{"pool": "a"}, {"pool": "b"}]}));
+    let server = Server::with(&weak);
+    let (context, memory) = (server.context().await, Arc::new(Memory::default()));
+    reconcile(server.object(), Arc::clone(&context), Arc::clone(&memory)).await.unwrap();
+    assert_eq!(server.calls(), ["PATCH t", "PATCH status", "event PoolNotFound", "event BusUnavailable", "event IsolatedMember"]);
+    let found: Vec<_> = server.object().status.clone().unwrap().findings.into_iter().map(|finding| finding.remedy).collect();
+    assert_eq!(found, ["spec.members[0].manager: b", "spec.members[1].manager: a"]);
+    reconcile(server.object(), Arc::clone(&context), memory).await.unwrap();
+    reconcile(server.object(), context, Arc::default()).await.unwrap();
+    assert_eq!(server.calls(), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_wrong_topology_is_told_so_once_and_not_put_on_the_bus() {
     let wrong = of_spec(json!({"architecture": "Hierarchical", "members": [{"pool": "a", "manager": "b"}, {"pool": "b", "manager": "a"}]}));

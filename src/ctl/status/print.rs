@@ -18,6 +18,9 @@ pub(super) fn text(report: &Report) -> String {
         }
         part.push_str(&pools(&topology.pools));
         part.push_str(&edges(&topology.edges));
+        for finding in &topology.findings {
+            part.push_str(&format!("  finding: {}: {finding}\n", finding.type_));
+        }
         parts.push(part);
     }
     if !report.other_pools.is_empty() {
@@ -89,6 +92,7 @@ writer    0      0        0     -      Missing
   searcher escalates to planner
   writer coordinates with searcher
   writer escalates to planner
+  finding: SinglePointOfFailure: planner has one agent; to mend it: spec.replicas: 2 # AgentPool planner
 
 pools of demo in no topology
 POOL   READY  DESIRED  BUSY  QUEUE  STATUS

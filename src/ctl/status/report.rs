@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::observe::Seen;
 use crate::api::agent_pool::OperatingMode;
+use crate::api::topology::Finding;
 use crate::api::{AgentPool, Topology, condition};
 use crate::topology::{self, Edge};
 
@@ -38,6 +39,8 @@ pub(super) struct TopologyReport {
     pub(super) why: Vec<String>,
     pub(super) pools: Vec<PoolReport>,
     pub(super) edges: Vec<EdgeReport>,
+    /// What the controller found weak in its design.
+    pub(super) findings: Vec<Finding>,
 }
 
 /// One pool.
@@ -110,6 +113,7 @@ fn of_topology(topology: &Topology, pools: &BTreeMap<String, &AgentPool>) -> Top
         why: verdict.why,
         pools: members,
         edges: edges.into_iter().map(|Edge { from, to, relation }| EdgeReport { from, to, relation }).collect(),
+        findings: status.findings,
     }
 }
 

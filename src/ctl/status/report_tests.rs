@@ -22,7 +22,10 @@ fn team(members: &Value, conditions: &Value) -> Topology {
     serde_json::from_value(json!({
         "metadata": {"name": "research", "namespace": "demo", "generation": 1},
         "spec": {"architecture": "Hierarchical", "members": members},
-        "status": {"observedGeneration": 1, "conditions": conditions},
+        "status": {"observedGeneration": 1, "conditions": conditions, "findings": [{
+            "type": "SinglePointOfFailure", "member": "planner", "members": ["planner"],
+            "message": "planner has one agent", "remedy": "spec.replicas: 2 # AgentPool planner",
+        }]},
     }))
     .unwrap()
 }

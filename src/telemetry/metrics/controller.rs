@@ -19,6 +19,8 @@ pub struct Metrics {
     pub pools: IntGaugeVec,
     /// Topologies by condition and its status.
     pub topologies: IntGaugeVec,
+    /// What was found of the design of each topology.
+    pub findings: IntGaugeVec,
     /// Agents by what they are: desired, present, ready, busy.
     pub agents: IntGaugeVec,
     /// Agents that were replaced, by reason.
@@ -77,6 +79,11 @@ impl Metrics {
             waiting: gauges("skein_controller_queue_depth", "Objects that wait for their turn.", &["controller"])?,
             pools: gauges("skein_controller_pools", "Pools by condition and its status.", &["condition", "status"])?,
             topologies: gauges("skein_controller_topologies", "Topologies by condition and its status.", &["condition", "status"])?,
+            findings: gauges(
+                "skein_controller_topology_findings",
+                "Weaknesses that were found in the design of a topology, by type.",
+                &["namespace", "topology", "type"],
+            )?,
             agents: gauges("skein_controller_agents", "Agents of all pools by state: desired, present, ready, busy.", &["state"])?,
             restarts: counters("skein_controller_agent_restarts_total", "Agents that were replaced, by reason.", &["reason"])?,
             heartbeat_age: register(
@@ -176,6 +183,7 @@ mod tests {
         for gauge in [&all.journal_bytes, &all.journal_messages] {
             gauge.with_label_values(&["work", "team"]).set(1);
         }
+        all.findings.with_label_values(&["work", "team", "IsolatedMember"]).set(1);
         all.agents.with_label_values(&["ready"]).set(1);
         all.queue_tasks.with_label_values(&["work", "coder", "pending"]).set(1);
         all.bus_repairs.with_label_values(&["journal"]).inc();
