@@ -27,7 +27,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_controller::LeaderElection;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -36,19 +35,17 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::api::{GROUP, VERSION};
 use crate::bus::nats::Bus;
 use crate::cli::ControllerArgs;
+use crate::kubernetes::election::{Election, Timing};
 use crate::kubernetes::ready::established;
 use crate::process::end_on_signals;
 use crate::telemetry::metrics;
 use context::{Config, Context};
 use roster::Roster;
 
-/// How long a replica that stands by waits, once it sees no sign of the leader any more.
-const LEASE: Duration = Duration::from_secs(15);
-/// How long the leader goes on without having been able to renew.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// The time between two renewals, and between two looks of those that stand by: it bounds how long
-/// a lease that was given back lies about.
-const RETRY: Duration = Duration::from_secs(1);
+/// The times of Kubernetes' own controllers.
+const ELECTION: Timing = Timing { lease: LEASE, give_up: Duration::from_secs(10), renew: Duration::from_secs(2) };
+/// How long after the last sign of a leader that died another replica takes over.
+pub const LEASE: Duration = Duration::from_secs(15);
 /// How long the reconciles that have begun may take once the process is told to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -134,10 +131,7 @@ pub async fn run(args: ControllerArgs, client: Client, shutdown: CancellationTok
     }
     ready.set(Ok(()));
 
-    let election = LeaderElection::new(client, &args.lease_namespace, &args.lease_name, &args.identity)
-        .with_lease_duration(LEASE)
-        .with_renew_deadline(RENEW_DEADLINE)
-        .with_retry_period(RETRY);
+    let election = Election::new(client, &args.lease_namespace, &args.lease_name, &args.identity, ELECTION);
     let leading = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let led = {
         let (leading, context, shutdown) = (Arc::clone(&leading), Arc::clone(&context), shutdown.clone());

@@ -3,8 +3,10 @@
 //!
 //! Nothing here decides what should be done.
 
+pub mod election;
 pub mod error;
 pub mod events;
+pub mod lease;
 pub mod read;
 pub mod ready;
 pub mod write;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use skein::controller::End;
+use skein::controller::{End, LEASE};
 
 use crate::stage::{Controller, Stage};
 use crate::support::eventually;
@@ -19,7 +19,7 @@ async fn one_that_is_told_to_end_hands_over_at_once() {
     team.create_pool(2, json!({})).await;
     team.until_settled(2).await;
     let second = stage.controller("second").await;
-    eventually("the second one has looked at the lease", || async { (!second.proxy.reads().is_empty()).then_some(()) }).await;
+    eventually("the second one has looked at the lease", || async { (second.proxy.looks() > 0).then_some(()) }).await;
     team.edit(json!({"replicas": 3})).await;
     team.until_settled(3).await;
     assert_eq!(second.proxy.writes(), Vec::<String>::new(), "the second one stands by");
@@ -30,11 +30,13 @@ async fn one_that_is_told_to_end_hands_over_at_once() {
     eventually("the second one writes", || async { (!second.proxy.writes().is_empty()).then_some(()) }).await;
     let took = told.elapsed();
     println!("hand-over: {took:?}");
-    assert!(took < Duration::from_secs(4), "{took:?}; on a quiet machine it is below 2 s");
+    assert!(took < Duration::from_secs(2), "{took:?}");
     team.until_settled(4).await;
     second.end().await.unwrap();
 }
 
+/// A regression here leaves every pool alone for longer than promised after a node was lost, or costs the API
+/// server requests for each replica that stands by.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_dies_is_followed_once_its_lease_has_run_out() {
     let stage = Stage::new().await;
@@ -44,11 +46,21 @@ async fn one_that_dies_is_followed_once_its_lease_has_run_out() {
     team.create_pool(2, json!({})).await;
     team.until_settled(2).await;
     let second = stage.controller("second").await;
+    eventually("the second one has looked at the lease", || async { (second.proxy.looks() > 0).then_some(()) }).await;
+    let (renewals, looks) = (first.proxy.renewals(), second.proxy.looks());
+    eventually("the lease is renewed again and again", || async { (first.proxy.renewals() > renewals + 2).then_some(()) }).await;
+    assert_eq!(second.proxy.looks(), looks, "who stands by only listens");
+
+    // It dies right after it has renewed, which is when it is missed for longest.
     let killed = Instant::now();
     first.kill().await;
     team.edit(json!({"replicas": 3})).await;
+    eventually("the second one writes", || async { (!second.proxy.writes().is_empty()).then_some(()) }).await;
+    let (took, looks) = (killed.elapsed(), second.proxy.looks() - looks);
+    println!("take-over: {took:?}, {looks} reads");
+    assert!(took < LEASE + Duration::from_secs(2), "{took:?}");
+    assert!(u64::try_from(looks).unwrap() <= took.as_secs() / 2, "{looks} reads in {took:?}");
     team.until_settled(3).await;
-    println!("take-over: {:?}", killed.elapsed());
     second.end().await.unwrap();
 }
 

@@ -35,6 +35,7 @@ struct Shared {
     dead: CancellationToken,
     log: Mutex<Vec<String>>,
     renewals: AtomicUsize,
+    looks: AtomicUsize,
     lists: Mutex<Vec<String>>,
 }
 
@@ -59,6 +60,7 @@ impl Proxy {
             dead: CancellationToken::new(),
             log: Mutex::default(),
             renewals: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
             lists: Mutex::default(),
         });
         let end = CancellationToken::new();
@@ -91,6 +93,11 @@ impl Proxy {
     /// How often the lease was written.
     pub fn renewals(&self) -> usize {
         self.shared.renewals.load(Ordering::SeqCst)
+    }
+
+    /// How often the lease was read; watching it is no read.
+    pub fn looks(&self) -> usize {
+        self.shared.looks.load(Ordering::SeqCst)
     }
 
     /// Completes once the connection has broken.
@@ -139,9 +146,11 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     let mut number = 0;
     // The lease is the election's business, and is renewed by time and not by what happens.
     let (writes, uri) = (request.method() != Method::GET, request.uri().to_string());
+    let watches = uri.contains("watch=true");
     if uri.contains("/leases") {
         shared.renewals.fetch_add(usize::from(writes), Ordering::SeqCst);
-    } else if !writes && !uri.contains("watch=true") {
+        shared.looks.fetch_add(usize::from(!writes && !watches), Ordering::SeqCst);
+    } else if !writes && !watches {
         shared.lists.lock().unwrap().push(uri);
     } else if writes {
         number = shared.writes.fetch_add(1, Ordering::SeqCst) + 1;
