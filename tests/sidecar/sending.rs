@@ -224,6 +224,21 @@ async fn with_an_idempotency_key_sending_twice_sends_once() {
 }
 
 #[tokio::test]
+async fn who_stops_waiting_for_a_result_is_no_longer_counted() {
+    let nats = Nats::start().await;
+    let _team = Team::start(&nats, &["planner", "coder"], &[("planner", "coder")]).await;
+    let agent = Agent::start(well);
+    let planner = Sidecar::start(&nats, &Options::new("planner", "planner-0", Some(agent.port))).await;
+    // There is no coder.
+    let asked = planner.post("/v1/tasks?to=coder&wait=30", &[], "x");
+    tokio::select! {
+        response = asked => panic!("{response:?}"),
+        () = planner.metric_is("skein_sidecar_results_waiting", 1.0) => {}
+    }
+    planner.metric_is("skein_sidecar_results_waiting", 0.0).await;
+}
+
+#[tokio::test]
 async fn without_a_topology_nothing_is_sent_and_the_sidecar_says_so() {
     let nats = Nats::start().await;
     let agent = Agent::start(well);

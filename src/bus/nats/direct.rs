@@ -91,25 +91,27 @@ impl Bus {
         Ok(found)
     }
 
-    /// Reads from `start` on until `wanted` has what it looks for, or to the end; gives up after `patience`.
+    /// Reads from `at` on until `wanted` has what it looks for, or to the end; gives up after `patience`.
+    /// Then `at` is where the next look may begin.
     pub(super) async fn scan<T>(
         &self,
         stream: &str,
         filter: &str,
-        start: Start,
+        at: &mut Start,
         patience: Duration,
         mut wanted: impl FnMut(&Message) -> Option<T>,
     ) -> Result<Option<T>, BusError> {
         let search = async {
-            let mut at = start;
             loop {
-                let batch = self.next_of(stream, filter, at, 64).await?;
+                let batch = self.next_of(stream, filter, *at, 64).await?;
                 if let Some(found) = batch.messages.iter().find_map(&mut wanted) {
                     return Ok(Some(found));
                 }
-                match batch.next {
-                    Some(next) if batch.more => at = Start::Sequence(next),
-                    _ => return Ok(None),
+                if let Some(next) = batch.next {
+                    *at = Start::Sequence(next);
+                }
+                if batch.next.is_none() || !batch.more {
+                    return Ok(None);
                 }
             }
         };

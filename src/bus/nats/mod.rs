@@ -34,5 +34,5 @@ pub use connection::Bus;
 pub use consumer::{Delivery, Puller};
 pub use error::BusError;
 pub use publish::Published;
-pub use results::{Results, Waiting};
+pub use results::{Results, Search, Waiting};
 pub use search::{StoredResult, StoredTask};

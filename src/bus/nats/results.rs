@@ -2,7 +2,8 @@
 //!
 //! The broker repeats every outcome that it has stored to whoever listens right now. What this misses
 //! (no connection, a broker that restarted) is read from the journal after each reconnect, and every few
-//! seconds while anything is waited for; so an outcome is late at worst, never lost.
+//! seconds while anything has been waited for that long; so an outcome is late at worst, never lost. What
+//! is heard is never held up by what is read, and who is answered at once costs no reading.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
@@ -10,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_nats::Message;
+use async_nats::{Message, Subscriber};
 use futures::{FutureExt as _, StreamExt as _};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::connection::Bus;
@@ -22,7 +24,7 @@ use crate::bus::envelope::{Task, TaskResult, header};
 use crate::bus::ids;
 use crate::bus::subjects::Team;
 
-/// The time between two looks into the journal while something is waited for.
+/// The time between two looks into the journal, and how long an outcome must have been waited for.
 const LOOK: Duration = Duration::from_secs(3);
 /// Every so many looks, everything that is waited for is looked for from its beginning.
 const THOROUGH: u32 = 10;
@@ -45,6 +47,9 @@ struct Inner {
 
 struct Entry {
     team: Team,
+    /// Since when it is waited for.
+    asked: Instant,
+    /// The same, in milliseconds since 1970.
     since: i64,
     senders: Vec<oneshot::Sender<TaskResult>>,
 }
@@ -71,7 +76,9 @@ impl Results {
 
     /// Listens to a team from now on, so that the first outcome needs no look into the journal.
     pub fn follow(&self, team: &Team) {
-        if lock(&self.0.teams).insert(team.clone()) {
+        let mut teams = lock(&self.0.teams);
+        if !teams.contains(team) {
+            teams.insert(team.clone());
             tokio::spawn(follow(Arc::downgrade(&self.0), team.clone()));
         }
     }
@@ -83,7 +90,7 @@ impl Results {
         let since = jiff::Timestamp::now().as_millisecond();
         lock(&self.0.waiting)
             .entry(task_id.to_owned())
-            .or_insert_with(|| Entry { team: team.clone(), since, senders: Vec::new() })
+            .or_insert_with(|| Entry { team: team.clone(), asked: Instant::now(), since, senders: Vec::new() })
             .senders
             .push(sender);
         self.follow(team);
@@ -102,12 +109,40 @@ impl Results {
     /// # Errors
     /// When the journal cannot be read, or not in time.
     pub async fn find(&self, team: &Team, task_id: &str) -> Result<Option<TaskResult>, BusError> {
+        self.search(team, task_id).look().await
+    }
+
+    /// A search for the outcome of a task, which may be repeated.
+    #[must_use]
+    pub fn search(&self, team: &Team, task_id: &str) -> Search {
+        Search { results: self.clone(), team: team.clone(), id: task_id.to_owned(), at: None }
+    }
+}
+
+/// Looks for one outcome again and again, each time where the last look ended.
+pub struct Search {
+    results: Results,
+    team: Team,
+    id: String,
+    at: Option<Start>,
+}
+
+impl Search {
+    /// Looks. `None`: the task has not ended, or there is none of this id.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or not in time. The next look begins anew: it may be another
+    /// journal.
+    pub async fn look(&mut self) -> Result<Option<TaskResult>, BusError> {
+        let Some(created) = ids::time_of(&self.id) else { return Ok(None) };
         // Whatever agent of the pool sent the task: the one that did may be gone, and another one has
         // been given the task that this one was a part of.
-        let Some(created) = ids::time_of(task_id) else { return Ok(None) };
-        let filter = team.results_for(&self.0.pool, "*");
-        let start = Start::Time((created - SKEW_MS).max(0));
-        self.0.bus.scan(&team.stream(), &filter, start, SEARCH, |message| outcome_of(message, task_id)).await
+        let Inner { bus, pool, .. } = &*self.results.0;
+        let filter = self.team.results_for(pool, "*");
+        let mut at = self.at.take().unwrap_or(Start::Time((created - SKEW_MS).max(0)));
+        let found = bus.scan(&self.team.stream(), &filter, &mut at, SEARCH, |message| outcome_of(message, &self.id)).await?;
+        self.at = Some(at);
+        Ok(found)
     }
 }
 
@@ -119,7 +154,8 @@ impl Bus {
     /// When the journal cannot be read, or not in time.
     pub async fn ended(&self, team: &Team, pool: &str, task: &Task, sequence: u64) -> Result<Option<TaskResult>, BusError> {
         let filter = team.result(&task.from_pool, &task.from_agent, pool);
-        self.scan(&team.stream(), &filter, Start::Sequence(sequence), SEARCH, |message| outcome_of(message, &task.id)).await
+        let mut at = Start::Sequence(sequence);
+        self.scan(&team.stream(), &filter, &mut at, SEARCH, |message| outcome_of(message, &task.id)).await
     }
 }
 
@@ -135,43 +171,63 @@ async fn follow(results: Weak<Inner>, team: Team) {
             }
         }
     };
+    tokio::select! {
+        () = listen(&results, &mut live) => {}
+        () = look(&results, &team, &mut state) => {}
+    }
+}
+
+/// Hands on what the broker repeats.
+async fn listen(results: &Weak<Inner>, live: &mut Subscriber) {
+    while let Some(message) = live.next().await {
+        let Some(inner) = results.upgrade() else { return };
+        inner.deliver(&message);
+    }
+}
+
+/// Reads what has been missed.
+async fn look(results: &Weak<Inner>, team: &Team, state: &mut watch::Receiver<bool>) {
     let mut cursor = None;
     let mut looks = 0_u32;
+    // Before the first look nobody listened.
+    let mut patience = Duration::ZERO;
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let look = tokio::select! {
-            message = live.next() => {
-                let (Some(message), Some(inner)) = (message, results.upgrade()) else { return };
-                inner.deliver(&message);
-                false
-            }
+        tokio::select! {
             changed = state.changed() => {
                 if changed.is_err() {
                     return;
                 }
                 // The journal may be another one after a reconnect.
-                cursor = None;
-                *state.borrow_and_update()
+                (cursor, patience) = (None, Duration::ZERO);
+                if !*state.borrow_and_update() {
+                    continue;
+                }
             }
-            _ = tick.tick() => true,
-        };
-        let Some(inner) = results.upgrade() else { return };
-        if look {
-            looks = looks.wrapping_add(1);
-            if looks.is_multiple_of(THOROUGH) {
-                cursor = None;
-            }
-            inner.catch_up(&team, &mut cursor).await;
+            _ = tick.tick() => {}
         }
+        let Some(inner) = results.upgrade() else { return };
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(THOROUGH) {
+            cursor = None;
+        }
+        inner.catch_up(team, &mut cursor, patience).await;
+        patience = LOOK;
     }
 }
 
 impl Inner {
-    /// Reads what the journal holds since the last look.
-    async fn catch_up(&self, team: &Team, cursor: &mut Option<u64>) {
-        let since = lock(&self.waiting).values().filter(|entry| entry.team == *team).map(|entry| entry.since).min();
-        let Some(since) = since else { return };
+    /// Since when something has been waited for, if for `patience` at least.
+    fn overdue(&self, team: &Team, patience: Duration) -> Option<i64> {
+        let waiting = lock(&self.waiting);
+        let overdue = waiting.values().filter(|entry| entry.team == *team && entry.asked.elapsed() >= patience);
+        overdue.map(|entry| entry.since).min()
+    }
+
+    /// Reads what the journal holds since the last look, if anything has been waited for long enough.
+    async fn catch_up(&self, team: &Team, cursor: &mut Option<u64>, patience: Duration) {
+        let Some(since) = self.overdue(team, patience) else { return };
         let filter = team.results_for(&self.pool, &self.agent);
         loop {
             let start = cursor.map_or(Start::Time(since - SKEW_MS), Start::Sequence);
@@ -199,11 +255,16 @@ impl Inner {
 
     fn deliver(&self, message: &Message) {
         let Some(id) = text(message, header::TASK_ID) else { return };
-        let Some(entry) = lock(&self.waiting).remove(id) else { return };
+        let Some(mut entry) = lock(&self.waiting).remove(id) else { return };
         match TaskResult::parse(|name| text(message, name), message.payload.clone()) {
             Ok(result) => {
+                let last = entry.senders.pop();
                 for sender in entry.senders {
                     let _ = sender.send(result.clone());
+                }
+                // Mostly there is only one.
+                if let Some(last) = last {
+                    let _ = last.send(result);
                 }
             }
             Err(error) => {
@@ -270,5 +331,23 @@ mod tests {
         assert_eq!(results.waiting(), 1);
         drop(other);
         assert_eq!(results.waiting(), 0);
+    }
+
+    /// A regression here reads a minute of the journal every few seconds on behalf of tasks that are
+    /// answered at once.
+    #[tokio::test(start_paused = true)]
+    async fn only_what_has_been_waited_for_is_read_from_the_journal() {
+        let bus = Bus::connect("nats://127.0.0.1:1", "t").await.unwrap();
+        let results = Results::start(&bus, "p", "p-0");
+        let (team, other) = (Team::new("n", "t"), Team::new("n", "other"));
+        let first = results.expect(&team, "a");
+        assert_eq!(results.0.overdue(&team, LOOK), None);
+        assert!(results.0.overdue(&team, Duration::ZERO).is_some(), "after a reconnect nothing is too young");
+        tokio::time::sleep(LOOK).await;
+        let _second = results.expect(&team, "b");
+        assert!(results.0.overdue(&team, LOOK).is_some());
+        assert_eq!(results.0.overdue(&other, Duration::ZERO), None);
+        drop(first);
+        assert_eq!(results.0.overdue(&team, LOOK), None);
     }
 }

@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use prometheus::IntGauge;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
@@ -60,7 +61,17 @@ struct Sent {
     id: String,
     team: Arc<Team>,
     waiting: Option<(Waiting, Instant)>,
-    duplicate: bool,
+    /// Whether the outcome may be one that nobody repeats: of a task that was sent before.
+    before: Before,
+}
+
+/// Whether a task was sent before.
+#[derive(Clone, Copy)]
+enum Before {
+    No,
+    /// So long ago that the journal takes it for another one, if at all.
+    Perhaps,
+    Yes,
 }
 
 async fn try_send(sidecar: &Sidecar, uri: &Uri, headers: &HeaderMap, body: Body) -> Result<(&'static str, Sent), (Problem, &'static str)> {
@@ -95,9 +106,13 @@ async fn try_send(sidecar: &Sidecar, uri: &Uri, headers: &HeaderMap, body: Body)
     let waiting = patience.map(|patience| (sidecar.results.expect(&team, &task.id), Instant::now() + patience));
     match sidecar.bus.publish_task(&team, to_pool, &task).await {
         Ok(published) => {
-            let word = if published.duplicate { "duplicate" } else { "accepted" };
+            let (word, before) = match (published.duplicate, key) {
+                (true, _) => ("duplicate", Before::Yes),
+                (false, Some(_)) => ("accepted", Before::Perhaps),
+                (false, None) => ("accepted", Before::No),
+            };
             debug!(task = task.id, to = to_pool, word, "sent");
-            Ok((word, Sent { id: task.id, team, waiting, duplicate: published.duplicate || key.is_some() }))
+            Ok((word, Sent { id: task.id, team, waiting, before }))
         }
         Err(error) => {
             let word = if matches!(error, BusError::TooLarge { .. }) { "too_large" } else { "unavailable" };
@@ -153,31 +168,52 @@ impl Sent {
     /// Waits for the outcome as long as the agent wants to.
     async fn finish(self, sidecar: &Sidecar) -> Result<Response, Problem> {
         let Some((waiting, until)) = self.waiting else { return Ok(accepted(&self.id)) };
-        match outcome(sidecar, &self.team, &self.id, waiting, until, self.duplicate).await {
+        match outcome(sidecar, &self.team, &self.id, waiting, until, self.before).await {
             Some(result) => answer(result),
             None => Ok(accepted(&self.id)),
         }
     }
 }
 
-/// The outcome of a task, if it comes in time. `look`: it may have come before, or to another agent.
-async fn outcome(sidecar: &Sidecar, team: &Team, id: &str, waiting: Waiting, until: Instant, look: bool) -> Option<TaskResult> {
-    sidecar.metrics.results_waiting.inc();
+/// The outcome of a task, if it comes in time. That of a task that was sent before may have come before,
+/// or to another agent.
+async fn outcome(sidecar: &Sidecar, team: &Team, id: &str, waiting: Waiting, until: Instant, before: Before) -> Option<TaskResult> {
+    let _counted = Counted::new(&sidecar.metrics.results_waiting);
     let found = async {
+        match before {
+            Before::No => std::future::pending().await,
+            Before::Perhaps => tokio::time::sleep(LOOK).await,
+            Before::Yes => {}
+        }
+        let mut search = sidecar.results.search(team, id);
         loop {
-            if look && let Ok(Some(result)) = sidecar.results.find(team, id).await {
+            if let Ok(Some(result)) = search.look().await {
                 return result;
             }
             tokio::time::sleep(LOOK).await;
         }
     };
-    let result = tokio::select! {
+    tokio::select! {
         result = waiting => Some(result),
         result = found => Some(result),
         () = tokio::time::sleep_until(until) => None,
-    };
-    sidecar.metrics.results_waiting.dec();
-    result
+    }
+}
+
+/// Counts in a gauge for as long as it lives: an agent may stop waiting at any moment.
+struct Counted<'a>(&'a IntGauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// `GET /v1/tasks/{id}`: what became of a task.
@@ -212,7 +248,7 @@ pub(super) async fn result(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<S
     if sent(&sidecar, &team, &id).await?.is_none() {
         return Err(Problem::unknown_task(&id));
     }
-    match outcome(&sidecar, &team, &id, waiting, until, true).await {
+    match outcome(&sidecar, &team, &id, waiting, until, Before::Yes).await {
         Some(result) => answer(result),
         None => Ok(accepted(&id)),
     }
