@@ -201,7 +201,7 @@ impl Task {
     ///
     /// # Errors
     /// When a header that every task has is missing, or is not of its form.
-    pub fn parse<'a>(get: impl Fn(&str) -> Option<&'a str>, body: Bytes) -> Result<Self, Malformed> {
+    pub fn parse<'a>(get: impl Fn(&'static str) -> Option<&'a str>, body: Bytes) -> Result<Self, Malformed> {
         Ok(Self {
             id: required(&get, header::TASK_ID)?,
             correlation_id: required(&get, header::CORRELATION_ID)?,
@@ -244,7 +244,7 @@ impl TaskResult {
     ///
     /// # Errors
     /// When a header that every result has is missing, or is not of its form.
-    pub fn parse<'a>(get: impl Fn(&str) -> Option<&'a str>, body: Bytes) -> Result<Self, Malformed> {
+    pub fn parse<'a>(get: impl Fn(&'static str) -> Option<&'a str>, body: Bytes) -> Result<Self, Malformed> {
         Ok(Self {
             task_id: required(&get, header::TASK_ID)?,
             correlation_id: required(&get, header::CORRELATION_ID)?,
@@ -277,7 +277,7 @@ fn describe(headers: &mut Headers, trace: &Trace, payload: &Payload) {
     push(headers, header::TRACESTATE, trace.state.as_ref());
 }
 
-fn required<'a>(get: impl Fn(&str) -> Option<&'a str>, header: &'static str) -> Result<String, Malformed> {
+fn required<'a>(get: impl Fn(&'static str) -> Option<&'a str>, header: &'static str) -> Result<String, Malformed> {
     match get(header) {
         Some(value) if !value.is_empty() => Ok(value.to_owned()),
         Some(_) => Err(Malformed { header, problem: "is empty" }),
@@ -289,11 +289,11 @@ fn number(value: &str, header: &'static str) -> Result<i64, Malformed> {
     value.parse().map_err(|_| Malformed { header, problem: "is not a number of milliseconds" })
 }
 
-fn trace<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Trace {
+fn trace<'a>(get: impl Fn(&'static str) -> Option<&'a str>) -> Trace {
     Trace { parent: get(header::TRACEPARENT).map(str::to_owned), state: get(header::TRACESTATE).map(str::to_owned) }
 }
 
-fn payload<'a>(get: impl Fn(&str) -> Option<&'a str>, body: Bytes) -> Payload {
+fn payload<'a>(get: impl Fn(&'static str) -> Option<&'a str>, body: Bytes) -> Payload {
     Payload { body, content_type: get(header::CONTENT_TYPE).map(str::to_owned) }
 }
 

@@ -20,9 +20,11 @@ const HEADROOM: usize = 16 * 1024;
 const SHORTEST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// The connection. Cheap to clone.
+/// The connection. Cheap to clone, which the client itself is not.
 #[derive(Clone)]
-pub struct Bus {
+pub struct Bus(Arc<Inner>);
+
+struct Inner {
     client: async_nats::Client,
     jetstream: async_nats::jetstream::Context,
     shared: Arc<Shared>,
@@ -69,43 +71,43 @@ impl Bus {
             .map_err(BusError::other)?;
         let mut jetstream = async_nats::jetstream::new(client.clone());
         jetstream.set_timeout(super::error::PATIENCE);
-        Ok(Self { client, jetstream, shared })
+        Ok(Self(Arc::new(Inner { client, jetstream, shared })))
     }
 
     /// Whether there is a connection now.
     #[must_use]
     pub fn connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.0.client.connection_state() == State::Connected
     }
 
     /// Whether there is a connection, and every change of it.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<bool> {
-        self.shared.connected.subscribe()
+        self.0.shared.connected.subscribe()
     }
 
     /// How often the connection has been made again since the first time.
     #[must_use]
     pub fn reconnects(&self) -> u64 {
-        self.shared.connects.load(Ordering::Relaxed).saturating_sub(1)
+        self.0.shared.connects.load(Ordering::Relaxed).saturating_sub(1)
     }
 
     /// The client, for what has no place of its own in this module.
     #[must_use]
     pub fn client(&self) -> &async_nats::Client {
-        &self.client
+        &self.0.client
     }
 
     /// The client of JetStream's own interface.
     #[must_use]
     pub fn jetstream(&self) -> &async_nats::jetstream::Context {
-        &self.jetstream
+        &self.0.jetstream
     }
 
     /// The largest body that a message may have: the broker's limit less room for headers.
     #[must_use]
     pub fn max_payload(&self) -> usize {
-        self.client.max_payload().saturating_sub(HEADROOM)
+        self.0.client.max_payload().saturating_sub(HEADROOM)
     }
 
     /// Sends what waits to be sent, then ends the connection; gives up after `deadline`.
@@ -114,8 +116,8 @@ impl Bus {
             return;
         }
         let sent = tokio::time::timeout(deadline, async {
-            let _ = self.client.flush().await;
-            let _ = self.client.drain().await;
+            let _ = self.0.client.flush().await;
+            let _ = self.0.client.drain().await;
             let _ = self.state().wait_for(|connected| !connected).await;
         });
         if sent.await.is_err() {

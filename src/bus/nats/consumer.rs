@@ -6,9 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::connection::State;
-use async_nats::jetstream::message::Message as Stored;
 use async_nats::{Message, Request, Subject, Subscriber};
+use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 
@@ -58,8 +57,8 @@ struct InfoError {
 /// One place at which an agent can take a task.
 pub struct Puller {
     bus: Bus,
-    team: Team,
-    pool: String,
+    /// Where the broker is asked for a task.
+    subject: Subject,
     inbox: String,
     arrivals: Subscriber,
     pulls: u64,
@@ -76,7 +75,6 @@ struct Open {
 }
 
 /// A task that this process holds.
-#[derive(Debug)]
 pub struct Delivery {
     /// The task; an error when the message is none.
     pub task: Result<Task, Malformed>,
@@ -89,9 +87,9 @@ pub struct Delivery {
 }
 
 /// Says what becomes of a task. Not acknowledged: whoever must be sure publishes the outcome first.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Receipt {
-    client: async_nats::Client,
+    bus: Bus,
     reply: Subject,
 }
 
@@ -105,20 +103,13 @@ impl Puller {
         let arrivals = bus.client().subscribe(format!("{inbox}.*")).await.map_err(BusError::other)?;
         Ok(Self {
             bus: bus.clone(),
-            team: team.clone(),
-            pool: pool.to_owned(),
+            subject: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{pool}", team.stream()).into(),
             inbox,
             arrivals,
             pulls: 0,
             open: None,
             since: Instant::now(),
         })
-    }
-
-    /// The team that this pulls for.
-    #[must_use]
-    pub fn team(&self) -> &Team {
-        &self.team
     }
 
     /// Waits for a task for about as long as `wait`; `None` when none came. May be dropped and called
@@ -132,7 +123,7 @@ impl Puller {
                 if let Some(answer) = self.read(message) {
                     return answer;
                 }
-            } else if let Some(delivery) = self.delivery(message) {
+            } else if let Some(delivery) = self.delivery(&message) {
                 delivery.receipt.nak(None).await?;
             }
         }
@@ -175,7 +166,7 @@ impl Puller {
         let rest = async {
             while let Some(message) = self.arrivals.next().await {
                 let fresh = self.since.elapsed() < FRESH;
-                match self.delivery(message) {
+                match self.delivery(&message) {
                     Some(delivery) if fresh && last.is_none() => last = Some(delivery),
                     Some(delivery) => drop(delivery.receipt.nak(None).await),
                     None => {}
@@ -190,10 +181,9 @@ impl Puller {
     async fn pull(&mut self, wait: Duration, connection: u64) -> Result<Instant, BusError> {
         self.pulls += 1;
         let reply = format!("{}.{}", self.inbox, self.pulls);
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.team.stream(), self.pool);
         let query = format!(r#"{{"batch":1,"expires":{}}}"#, wait.as_nanos());
         self.since = Instant::now();
-        self.bus.client().publish_with_reply(subject, reply.clone(), query.into()).await.map_err(BusError::other)?;
+        self.bus.client().publish_with_reply(self.subject.clone(), reply.clone(), query.into()).await.map_err(BusError::other)?;
         let until = self.since + wait + GRACE;
         self.open = Some(Open { reply, until, connection });
         Ok(until)
@@ -205,7 +195,7 @@ impl Puller {
         let status = message.status.map(|status| status.as_u16());
         let current = self.open.as_ref().is_some_and(|open| open.reply == message.subject.as_str());
         let answer = match status {
-            None => Ok(Some(self.delivery(message)?)),
+            None => Ok(Some(self.delivery(&message)?)),
             _ if !current => return None,
             Some(100) => return None,
             Some(404 | 408) => Ok(None),
@@ -222,17 +212,23 @@ impl Puller {
         Some(answer)
     }
 
-    fn delivery(&self, message: Message) -> Option<Delivery> {
+    fn delivery(&self, message: &Message) -> Option<Delivery> {
         let reply = message.reply.clone()?;
-        let stored = Stored { message, context: self.bus.jetstream().clone() };
-        let (delivered, sequence) = {
-            let info = stored.info().ok()?;
-            (u32::try_from(info.delivered).unwrap_or(u32::MAX), info.stream_sequence)
-        };
-        let message = stored.message;
-        let task = Task::parse(|name| text(&message, name), message.payload.clone()).and_then(|task| honest(task, &message.subject));
-        Some(Delivery { task, delivered, sequence, receipt: Receipt { client: self.bus.client().clone(), reply } })
+        let (delivered, sequence) = place(&reply)?;
+        let task = Task::parse(|name| text(message, name), message.payload.clone()).and_then(|task| honest(task, &message.subject));
+        Some(Delivery { task, delivered, sequence, receipt: Receipt { bus: self.bus.clone(), reply } })
     }
+}
+
+/// How often a message has been delivered, and its number in the stream: the broker says both in the subject
+/// of the reply, `$JS.ACK.<stream>.<consumer>.<delivered>.<number>…`, where newer brokers put a domain and an
+/// account before the stream.
+fn place(reply: &str) -> Option<(u32, u64)> {
+    let fields = reply.strip_prefix("$JS.ACK.")?.split('.');
+    let before = if fields.clone().count() < 9 { 2 } else { 4 };
+    let mut fields = fields.skip(before);
+    let (delivered, sequence) = (fields.next()?, fields.next()?);
+    Some((delivered.parse().ok()?, sequence.parse().ok()?))
 }
 
 /// The subject is what the broker lets a sender publish to, the header is only what it says; and the
@@ -251,7 +247,7 @@ impl Receipt {
     /// # Errors
     /// When the connection has been closed for good.
     pub async fn ack(&self) -> Result<(), BusError> {
-        self.say("+ACK".to_owned()).await
+        self.say(Bytes::from_static(b"+ACK")).await
     }
 
     /// The task goes back, for the next delivery after `delay`.
@@ -260,8 +256,8 @@ impl Receipt {
     /// When the connection has been closed for good.
     pub async fn nak(&self, delay: Option<Duration>) -> Result<(), BusError> {
         match delay {
-            None => self.say("-NAK".to_owned()).await,
-            Some(delay) => self.say(format!(r#"-NAK {{"delay":{}}}"#, delay.as_nanos())).await,
+            None => self.say(Bytes::from_static(b"-NAK")).await,
+            Some(delay) => self.say(format!(r#"-NAK {{"delay":{}}}"#, delay.as_nanos()).into()).await,
         }
     }
 
@@ -270,10 +266,10 @@ impl Receipt {
     /// # Errors
     /// When there is no connection.
     pub async fn progress(&self) -> Result<(), BusError> {
-        if self.client.connection_state() != State::Connected {
+        if !self.bus.connected() {
             return Err(BusError::Disconnected);
         }
-        self.say("+WPI".to_owned()).await
+        self.say(Bytes::from_static(b"+WPI")).await
     }
 
     /// The task is not to be delivered again.
@@ -281,12 +277,30 @@ impl Receipt {
     /// # Errors
     /// When the connection has been closed for good.
     pub async fn term(&self) -> Result<(), BusError> {
-        self.say("+TERM".to_owned()).await
+        self.say(Bytes::from_static(b"+TERM")).await
     }
 
     /// While the connection is away, the word waits for its return, as long as there is room for it.
-    async fn say(&self, word: String) -> Result<(), BusError> {
-        let said = tokio::time::timeout(PATIENCE, self.client.publish(self.reply.clone(), word.into()));
+    async fn say(&self, word: Bytes) -> Result<(), BusError> {
+        let said = tokio::time::timeout(PATIENCE, self.bus.client().publish(self.reply.clone(), word));
         said.await.map_err(|_| BusError::Timeout)?.map_err(BusError::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    /// A regression here takes the first delivery for a later one: every task would be looked for in the
+    /// journal first, or given up too soon.
+    #[test]
+    fn the_place_of_a_delivery_is_read_in_both_forms() {
+        assert_eq!(place("$JS.ACK.skein_n_t.coder.3.41.7.1764000000000000000.0"), Some((3, 41)));
+        assert_eq!(place("$JS.ACK._.aCcOuNt.skein_n_t.coder.3.41.7.1764000000000000000.0"), Some((3, 41)));
+        assert_eq!(place("$JS.ACK.hub.aCcOuNt.skein_n_t.coder.3.41.7.1764000000000000000.0.rAnDoM"), Some((3, 41)));
+        for none in ["", "_INBOX.x.1", "$JS.ACK.s.c", "$JS.ACK.s.c.x.41.7.1.0"] {
+            assert_eq!(place(none), None, "{none}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Message, Request};
+use async_nats::{HeaderName, Message, Request};
 use futures::StreamExt as _;
 use serde::Serialize;
 
@@ -120,11 +120,11 @@ impl Bus {
 }
 
 /// A number in a header.
-pub(super) fn number(message: &Message, header: &str) -> Option<u64> {
+pub(super) fn number(message: &Message, header: &'static str) -> Option<u64> {
     text(message, header)?.parse().ok()
 }
 
 /// A header.
-pub(super) fn text<'a>(message: &'a Message, header: &str) -> Option<&'a str> {
-    message.headers.as_ref()?.get_last(header).map(async_nats::HeaderValue::as_str)
+pub(super) fn text<'a>(message: &'a Message, header: &'static str) -> Option<&'a str> {
+    message.headers.as_ref()?.get_last(HeaderName::from_static(header)).map(async_nats::HeaderValue::as_str)
 }

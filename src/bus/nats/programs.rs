@@ -77,7 +77,7 @@ impl Bus {
     /// # Errors
     /// When the bucket has not acknowledged it.
     pub async fn put_program(&self, key: &str, program: Bytes) -> Result<Published, BusError> {
-        self.store(subject(key), &Vec::new(), program).await
+        self.store(subject(key), Vec::new(), program).await
     }
 
     /// Removes a program, whether it is there or not.
@@ -85,7 +85,7 @@ impl Bus {
     /// # Errors
     /// When the bucket has not acknowledged it.
     pub async fn delete_program(&self, key: &str) -> Result<Published, BusError> {
-        self.store(subject(key), &vec![(OPERATION, "DEL".to_owned())], Bytes::new()).await
+        self.store(subject(key), vec![(OPERATION, "DEL".to_owned())], Bytes::new()).await
     }
 
     /// Removes the program of a pool, if it still says that the pool is a member of this topology. Another
@@ -101,7 +101,7 @@ impl Bus {
         }
         let version = number(&message, "Nats-Sequence").unwrap_or_default();
         let headers = vec![(OPERATION, "DEL".to_owned()), ("Nats-Expected-Last-Subject-Sequence", version.to_string())];
-        match self.store(subject(key), &headers, Bytes::new()).await {
+        match self.store(subject(key), headers, Bytes::new()).await {
             Ok(_) => Ok(()),
             // It is another one by now, or gone.
             Err(_) if self.last_of(&bucket(), &subject(key)).await?.as_ref().and_then(|m| number(m, "Nats-Sequence")) != Some(version) => {

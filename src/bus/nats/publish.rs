@@ -1,7 +1,7 @@
 //! Publishing to the journal. Only the acknowledgement of the broker is success, and a second copy of a
 //! message is success too: the journal holds it once.
 
-use async_nats::{HeaderMap, Request};
+use async_nats::{HeaderMap, HeaderName, Request};
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -44,7 +44,7 @@ impl Bus {
     /// # Errors
     /// When the journal has not acknowledged it.
     pub async fn publish_task(&self, team: &Team, to_pool: &str, task: &Task) -> Result<Published, BusError> {
-        self.store(team.task(to_pool, &task.from_pool), &task.headers(), task.payload.body.clone()).await
+        self.store(team.task(to_pool, &task.from_pool), task.headers(), task.payload.body.clone()).await
     }
 
     /// Sends a task to a pool under an id by which the journal drops a second one, whatever its own id
@@ -54,7 +54,7 @@ impl Bus {
     /// When the journal has not acknowledged it.
     pub async fn publish_task_once(&self, team: &Team, to_pool: &str, task: &Task, message_id: &str) -> Result<Published, BusError> {
         let headers = identified(task.headers(), message_id);
-        self.store(team.task(to_pool, &task.from_pool), &headers, task.payload.body.clone()).await
+        self.store(team.task(to_pool, &task.from_pool), headers, task.payload.body.clone()).await
     }
 
     /// Sends the outcome of a task to the agent that sent the task.
@@ -62,7 +62,7 @@ impl Bus {
     /// # Errors
     /// When the journal has not acknowledged it.
     pub async fn publish_result(&self, team: &Team, to_pool: &str, to_agent: &str, result: &TaskResult) -> Result<Published, BusError> {
-        self.store(team.result(to_pool, to_agent, &result.from_pool), &result.headers(), result.payload.body.clone()).await
+        self.store(team.result(to_pool, to_agent, &result.from_pool), result.headers(), result.payload.body.clone()).await
     }
 
     /// Keeps a copy of a task that a pool could not do, with the reason.
@@ -72,7 +72,7 @@ impl Bus {
     pub async fn publish_dead(&self, team: &Team, pool: &str, task: &Task, reason: &str) -> Result<Published, BusError> {
         let mut headers = identified(task.headers(), &format!("{}:dead", task.id));
         headers.push((header::REASON, reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1024).collect()));
-        self.store(team.dead(pool), &headers, task.payload.body.clone()).await
+        self.store(team.dead(pool), headers, task.payload.body.clone()).await
     }
 
     /// Tells whoever listens how an agent is. Not stored, not acknowledged.
@@ -89,7 +89,7 @@ impl Bus {
     }
 
     /// Publishes to a stream and waits for its acknowledgement.
-    pub(super) async fn store(&self, subject: String, headers: &Headers, body: Bytes) -> Result<Published, BusError> {
+    pub(super) async fn store(&self, subject: String, headers: Headers, body: Bytes) -> Result<Published, BusError> {
         let request = Request::new().headers(map(headers)).payload(body).timeout(Some(PATIENCE));
         let answer = self.ask(subject, request).await?;
         let answer: Answer = serde_json::from_slice(&answer.payload)
@@ -133,10 +133,10 @@ fn identified(mut headers: Headers, message_id: &str) -> Headers {
     headers
 }
 
-fn map(headers: &Headers) -> HeaderMap {
+fn map(headers: Headers) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        map.insert(*name, value.as_str());
+        map.insert(HeaderName::from_static(name), value);
     }
     map
 }

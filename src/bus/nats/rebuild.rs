@@ -113,7 +113,7 @@ impl Bus {
                     *value = format!("{}:again:{last}", task.id);
                 }
             }
-            self.store(team.task(pool, &task.from_pool), &headers, task.payload.body.clone()).await?;
+            self.store(team.task(pool, &task.from_pool), headers, task.payload.body.clone()).await?;
         }
         Ok(())
     }
