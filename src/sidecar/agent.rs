@@ -3,6 +3,7 @@
 //! Connections are kept for the next task, but not for long: many servers close an idle connection after
 //! a few seconds, and a task that is sent at that very moment would be lost. No redirect is followed.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -166,25 +167,21 @@ impl Agent {
 
 /// The headers with which an agent is given a task, pushed or pulled.
 #[must_use]
-pub fn headers(task: &Task, attempt: u32, trace: &Trace) -> Vec<(&'static str, String)> {
-    let mut headers = vec![
-        (names::TASK_ID, task.id.clone()),
-        (names::CORRELATION_ID, task.correlation_id.clone()),
-        ("Skein-From", task.from_pool.clone()),
-        ("Skein-Attempt", attempt.to_string()),
-    ];
+pub fn headers<'a>(task: &'a Task, attempt: u32, trace: &'a Trace) -> Vec<(&'static str, Cow<'a, str>)> {
     let deadline = task.deadline.and_then(|deadline| jiff::Timestamp::from_millisecond(deadline).ok());
-    for (name, value) in [
-        (names::DEADLINE, deadline.map(|deadline| deadline.to_string())),
-        (envelope::header::CONTENT_TYPE, task.payload.content_type.clone()),
-        (names::TRACEPARENT, trace.parent.clone()),
-        (names::TRACESTATE, trace.state.clone()),
-    ] {
-        if let Some(value) = value {
-            headers.push((name, value));
-        }
-    }
-    headers
+    let always = [
+        (names::TASK_ID, Cow::from(&task.id)),
+        (names::CORRELATION_ID, Cow::from(&task.correlation_id)),
+        ("Skein-From", Cow::from(&task.from_pool)),
+        ("Skein-Attempt", Cow::from(attempt.to_string())),
+    ];
+    let sometimes = [
+        (names::DEADLINE, deadline.map(|deadline| Cow::from(deadline.to_string()))),
+        (envelope::header::CONTENT_TYPE, task.payload.content_type.as_ref().map(Cow::from)),
+        (names::TRACEPARENT, trace.parent.as_ref().map(Cow::from)),
+        (names::TRACESTATE, trace.state.as_ref().map(Cow::from)),
+    ];
+    always.into_iter().chain(sometimes.into_iter().filter_map(|(name, value)| Some((name, value?)))).collect()
 }
 
 /// What the status of an answer means.

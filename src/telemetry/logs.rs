@@ -6,7 +6,7 @@
 use std::io;
 
 use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, FilterFn, LevelFilter};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -33,12 +33,14 @@ where
         .map_err(|error| format!("--log {filter:?} is not a filter like \"info\" or \"skein=debug,info\": {error}"))?;
     let named = filter.contains(CLIENT);
     let quiet = move |event: &Metadata<'_>| named || *event.level() <= Level::WARN || !event.target().starts_with(CLIENT);
+    // Without a hint, what is too fine for the other filter would cost more than a comparison.
+    let quiet = FilterFn::new(quiet).with_max_level_hint(LevelFilter::TRACE);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let layer = match format {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    Ok(Registry::default().with(layer.with_filter(wanted.and(filter_fn(quiet)))))
+    Ok(Registry::default().with(layer.with_filter(wanted.and(quiet))))
 }
 
 #[cfg(test)]
@@ -92,6 +94,13 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || tracing::info!(pool = "coder", "serving"));
         let line: serde_json::Value = serde_json::from_slice(&written.0.lock().unwrap()).unwrap();
         assert_eq!((&line["message"], &line["pool"], &line["level"]), (&"serving".into(), &"coder".into(), &"INFO".into()));
+    }
+
+    /// A regression here asks the filter about every event that nobody wants.
+    #[test]
+    fn what_is_too_fine_costs_a_comparison() {
+        let subscriber = subscriber(LogFormat::Text, "info", io::sink).unwrap();
+        assert_eq!(Subscriber::max_level_hint(&subscriber), Some(LevelFilter::INFO));
     }
 
     #[test]

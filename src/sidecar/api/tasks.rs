@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use prometheus::IntGauge;
@@ -274,14 +274,13 @@ fn answer(result: TaskResult) -> Result<Response, Problem> {
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);
     for (name, value) in [
-        (header::CONTENT_TYPE.as_str(), result.payload.content_type),
-        ("skein-task-id", Some(result.task_id)),
-        ("skein-correlation-id", Some(result.correlation_id)),
-        ("skein-from", Some(result.from_pool)),
+        (header::CONTENT_TYPE, result.payload.content_type),
+        (HeaderName::from_static("skein-task-id"), Some(result.task_id)),
+        (HeaderName::from_static("skein-correlation-id"), Some(result.correlation_id)),
+        (HeaderName::from_static("skein-from"), Some(result.from_pool)),
     ] {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
-            headers
-                .insert(header::HeaderName::from_bytes(name.as_bytes()).map_err(|error| Problem::bad_request(error.to_string()))?, value);
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert(name, value);
         }
     }
     Ok(response)

@@ -44,6 +44,14 @@ pub enum Worker {
     Pull(mpsc::Receiver<Report>),
 }
 
+/// What the broker is told of a task.
+enum Word {
+    /// It has ended, and the journal holds its outcome.
+    Ended(Outcome),
+    /// It goes back, for the next delivery after a while.
+    Back(Duration),
+}
+
 /// Takes a delivery in hand, or ends it at once; `None` when the agent is not to be given it.
 pub(in crate::sidecar) async fn admit(
     sidecar: &Arc<Sidecar>,
@@ -88,7 +96,7 @@ pub(in crate::sidecar) async fn admit(
             if matches!(next, Next::Fail { .. }) {
                 sidecar.metrics.refused_senders.inc();
             }
-            finish(sidecar, offer, next, Payload::default()).await;
+            end(sidecar, &offer, next).await;
             None
         }
     }
@@ -113,18 +121,26 @@ async fn ended(sidecar: &Sidecar, offer: &Offer, sequence: u64) -> bool {
 }
 
 /// Gives the task to the agent until it has come to an end here.
-pub(in crate::sidecar) async fn see_through(sidecar: &Arc<Sidecar>, offer: Offer, mut worker: Worker) {
-    let metrics = &sidecar.metrics;
+pub(in crate::sidecar) async fn see_through(sidecar: &Sidecar, offer: Offer, mut worker: Worker) {
     if offer.delivered.times <= 1 {
-        metrics.delivery_latency.observe(seconds_since(offer.task.created));
+        sidecar.metrics.delivery_latency.observe(seconds_since(offer.task.created));
     }
+    let work = async {
+        let (next, payload) = ask(sidecar, &offer, &mut worker).await?;
+        Some(conclude(sidecar, &offer, next, payload).await)
+    };
+    let word = alive(sidecar, &offer.receipt, work).await.flatten();
+    tell(sidecar, &offer, word).await;
+}
+
+/// Asks the agent until it is decided what becomes of the task; `None` when the agent ends before that.
+async fn ask(sidecar: &Sidecar, offer: &Offer, worker: &mut Worker) -> Option<(Next, Payload)> {
+    let metrics = &sidecar.metrics;
     let mut asked = 0;
     loop {
         asked += 1;
         let began = Instant::now();
-        let Some(Answer { attempt, payload }) = alive(sidecar, &offer.receipt, worker.attempt(sidecar, &offer)).await else {
-            return give_up(sidecar, &offer).await;
-        };
+        let Answer { attempt, payload } = worker.attempt(sidecar, offer).await;
         metrics.agent_time.observe(began.elapsed().as_secs_f64());
         match &attempt {
             Attempt::Lost { .. } | Attempt::NotBegun { .. } => sidecar.monitor.gone(sidecar),
@@ -132,40 +148,35 @@ pub(in crate::sidecar) async fn see_through(sidecar: &Arc<Sidecar>, offer: Offer
             Attempt::Answered | Attempt::Refused { .. } | Attempt::Failed { .. } => {}
         }
         let next = decide::after(&attempt, offer.delivered, asked, now(), rand::random());
-        if let Next::Ask { after } = next {
-            debug!(task = offer.task.id, ?attempt, ?after, "the agent is asked again");
-            let pause = async {
-                tokio::select! {
-                    () = tokio::time::sleep(after) => true,
-                    () = sidecar.state.until(|snapshot| snapshot.drain != Drain::No) => false,
-                }
-            };
-            match alive(sidecar, &offer.receipt, pause).await {
-                Some(true) => continue,
-                Some(false) | None => return give_up(sidecar, &offer).await,
+        let Next::Ask { after } = next else {
+            if let Next::Retry { after } = next {
+                debug!(task = offer.task.id, ?attempt, ?after, "the task goes back");
+                metrics.retried(class(&attempt));
             }
+            return Some((next, payload));
+        };
+        debug!(task = offer.task.id, ?attempt, ?after, "the agent is asked again");
+        tokio::select! {
+            () = tokio::time::sleep(after) => {}
+            () = sidecar.state.until(|snapshot| snapshot.drain != Drain::No) => return None,
         }
-        if let Next::Retry { after } = next {
-            debug!(task = offer.task.id, ?attempt, ?after, "the task goes back");
-            metrics.retried(class(&attempt));
-        }
-        return finish(sidecar, offer, next, payload).await;
     }
 }
 
-/// Does what has been decided.
-async fn finish(sidecar: &Sidecar, offer: Offer, next: Next, payload: Payload) {
+/// Ends a task without the agent.
+async fn end(sidecar: &Sidecar, offer: &Offer, next: Next) {
+    let word = alive(sidecar, &offer.receipt, conclude(sidecar, offer, next, Payload::default())).await;
+    tell(sidecar, offer, word).await;
+}
+
+/// Does what has been decided, up to the word that the broker is told.
+async fn conclude(sidecar: &Sidecar, offer: &Offer, next: Next, payload: Payload) -> Word {
     let (outcome, reason) = match next {
         Next::Complete => (Outcome::Completed, None),
         Next::Fail { reason } => (Outcome::Failed, Some(reason)),
         Next::Dead { reason } => (Outcome::Dead, Some(reason)),
         Next::Expire { reason } => (Outcome::Expired, Some(reason)),
-        Next::Retry { after } | Next::Ask { after } => {
-            if valid(sidecar, &offer).await {
-                let _ = offer.receipt.nak((!after.is_zero()).then_some(after)).await;
-            }
-            return;
-        }
+        Next::Retry { after } | Next::Ask { after } => return Word::Back(after),
     };
     let task = &offer.task;
     let identity = &sidecar.config.identity;
@@ -180,24 +191,34 @@ async fn finish(sidecar: &Sidecar, offer: Offer, next: Next, payload: Payload) {
         trace: offer.trace.clone(),
         payload,
     };
-    let published = async {
-        announce(sidecar, &offer, &mut result).await;
-        if outcome == Outcome::Dead {
-            let reason = result.reason.clone().unwrap_or_default();
-            bury(sidecar, &offer, &reason).await;
-        }
+    announce(sidecar, offer, &mut result).await;
+    if outcome == Outcome::Dead {
+        bury(sidecar, offer, result.reason.as_deref().unwrap_or_default()).await;
+    }
+    Word::Ended(result.outcome)
+}
+
+/// Tells the broker what becomes of the task; `None`: the agent ends before it.
+async fn tell(sidecar: &Sidecar, offer: &Offer, word: Option<Word>) {
+    let word = word.unwrap_or_else(|| {
+        info!(task = offer.task.id, "the task goes back: the agent ends before it");
+        Word::Back(Duration::ZERO)
+    });
+    if let Word::Ended(outcome) = word {
+        sidecar.metrics.ended(outcome);
+    }
+    if !valid(sidecar, offer).await {
+        return;
+    }
+    let receipt = &offer.receipt;
+    let said = match word {
+        Word::Ended(Outcome::Dead) => receipt.term().await,
+        Word::Ended(_) => receipt.ack().await,
+        Word::Back(after) => receipt.nak((!after.is_zero()).then_some(after)).await,
     };
-    if alive(sidecar, &offer.receipt, published).await.is_none() {
-        return give_up(sidecar, &offer).await;
+    if let Err(error) = said {
+        warn!(task = offer.task.id, %error, "the broker was not told what became of a task; it delivers the task again");
     }
-    sidecar.metrics.ended(result.outcome);
-    if valid(sidecar, &offer).await {
-        let said = if outcome == Outcome::Dead { offer.receipt.term().await } else { offer.receipt.ack().await };
-        if let Err(error) = said {
-            warn!(task = offer.task.id, %error, "the task was not acknowledged; it is delivered again and found to have ended");
-        }
-    }
-    drop(offer.hold);
 }
 
 /// Publishes an outcome, however long the bus is away.
@@ -241,14 +262,6 @@ async fn pause(sidecar: &Sidecar, task: &str, error: &BusError, failures: &mut u
     tokio::time::sleep(PUBLISH.after(*failures, rand::random())).await;
 }
 
-/// The process ends before the task does: another agent gets it.
-async fn give_up(sidecar: &Sidecar, offer: &Offer) {
-    info!(task = offer.task.id, "the task goes back: the agent ends before it");
-    if valid(sidecar, offer).await {
-        let _ = offer.receipt.nak(None).await;
-    }
-}
-
 /// Whether the queue is still the one that the task came from. The numbers of another one, made after
 /// the broker lost its data, mean other tasks.
 async fn valid(sidecar: &Sidecar, offer: &Offer) -> bool {
@@ -259,6 +272,9 @@ async fn valid(sidecar: &Sidecar, offer: &Offer) -> bool {
 
 /// Tells the broker now and then that the task is worked on; `None` when the process has to end.
 async fn alive<T>(sidecar: &Sidecar, receipt: &Receipt, work: impl Future<Output = T>) -> Option<T> {
+    if sidecar.stop.is_cancelled() {
+        return None;
+    }
     tokio::pin!(work);
     let every = journal::ACK_WAIT / 3;
     let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
@@ -266,6 +282,7 @@ async fn alive<T>(sidecar: &Sidecar, receipt: &Receipt, work: impl Future<Output
     let mut connection = sidecar.bus.state();
     loop {
         tokio::select! {
+            biased;
             done = &mut work => return Some(done),
             () = sidecar.stop.cancelled() => return None,
             _ = tick.tick() => {}
