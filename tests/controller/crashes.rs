@@ -212,9 +212,17 @@ fn strip(value: &mut Value) {
                 "queue",
             ];
             fields.retain(|key, _| !differs.contains(&key.as_str()));
+            if fields.get("name").is_some_and(|name| name == "SKEIN_HOOK_KEY") {
+                fields.remove("value");
+            }
             fields.values_mut().for_each(strip);
         }
         Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::String(text) => {
+            if let Some(key) = text.find("?key=") {
+                text.truncate(key);
+            }
+        }
         _ => {}
     }
 }

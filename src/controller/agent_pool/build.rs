@@ -45,12 +45,12 @@ impl Agents {
     /// Builds what all pods of a pool have in common.
     #[must_use]
     pub fn new(pool: &Validated<'_>, config: &Config) -> Self {
-        let pod = common(pool, config);
-        // In which namespace the pool is does not matter: it is the same program.
-        let content = (&pod.metadata.labels, &pod.metadata.annotations, &pod.spec);
+        // Where the pool is and which one it is do not matter: it is the same program, whatever its key.
+        let program = common(pool, config, "");
+        let content = (&program.metadata.labels, &program.metadata.annotations, &program.spec);
         let bytes = serde_json::to_vec(&content).unwrap_or_default();
         let revision = Sha256::digest(bytes).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-        Self { pod, pool: pool.key.pool.clone(), revision }
+        Self { pod: common(pool, config, &pool.uid), pool: pool.key.pool.clone(), revision }
     }
 
     /// The pod with an ordinal.
@@ -65,7 +65,8 @@ impl Agents {
     }
 }
 
-fn common(pool: &Validated<'_>, config: &Config) -> Pod {
+/// The pod of any ordinal. The key is for its hooks.
+fn common(pool: &Validated<'_>, config: &Config, key: &str) -> Pod {
     let template = pool.pool.spec.template.metadata.clone().unwrap_or_default();
     let mut metadata = meta(pool, None);
     let mut all = template.labels.unwrap_or_default();
@@ -107,11 +108,11 @@ fn common(pool: &Validated<'_>, config: &Config) -> Pod {
     }
     for (place, container) in spec.containers.iter_mut().enumerate() {
         if place == pool.container {
-            complete_agent(container, &pool.uid);
+            complete_agent(container, key);
         }
     }
     // The last of the init containers: it needs none of the others, and stays when they have ended.
-    spec.init_containers.get_or_insert_default().push(sidecar(pool, config));
+    spec.init_containers.get_or_insert_default().push(sidecar(pool, config, key));
     Pod { metadata, spec: Some(spec), status: None }
 }
 
@@ -134,7 +135,7 @@ fn complete_agent(container: &mut Container, key: &str) {
     container.lifecycle.get_or_insert_with(Lifecycle::default).pre_stop.get_or_insert_with(|| hook("/agent/drain", key));
 }
 
-fn sidecar(pool: &Validated<'_>, config: &Config) -> Container {
+fn sidecar(pool: &Validated<'_>, config: &Config, key: &str) -> Container {
     let spec = &pool.pool.spec;
     let agent = &spec.agent;
     let mut env = vec![
@@ -152,7 +153,7 @@ fn sidecar(pool: &Validated<'_>, config: &Config) -> Container {
         plain("SKEIN_TIMEOUT_SECONDS", &agent.timeout_seconds.to_string()),
         plain("SKEIN_HEARTBEAT_SECONDS", &spec.health.heartbeat_seconds.to_string()),
         plain("SKEIN_DRAIN_TIMEOUT_SECONDS", &spec.drain_timeout_seconds.to_string()),
-        plain("SKEIN_HOOK_KEY", &pool.uid),
+        plain("SKEIN_HOOK_KEY", key),
     ]);
     let amounts = |all: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
         all.iter().map(|(resource, amount)| ((*resource).to_owned(), Quantity((*amount).to_owned()))).collect()
@@ -176,7 +177,7 @@ fn sidecar(pool: &Validated<'_>, config: &Config) -> Container {
         readiness_probe: Some(probe("/readyz", 2, 2)),
         liveness_probe: Some(probe("/livez", 10, 6)),
         // The kubelet runs the hooks of all containers at once, and ends this one last.
-        lifecycle: Some(Lifecycle { pre_stop: Some(hook("/pod/end", &pool.uid)), ..Lifecycle::default() }),
+        lifecycle: Some(Lifecycle { pre_stop: Some(hook("/pod/end", key)), ..Lifecycle::default() }),
         resources: Some(ResourceRequirements {
             requests: Some(amounts(&[("cpu", "10m"), ("memory", "16Mi")])),
             limits: Some(amounts(&[("memory", "128Mi")])),
@@ -355,6 +356,9 @@ mod tests {
         assert_eq!(revision(&|spec| spec["replicas"] = json!(7), &config()), base);
         assert_eq!(revision(&|spec| spec["supervision"] = json!({"maxRestarts": 1}), &config()), base);
         assert_ne!(revision(&|spec| spec["agent"]["port"] = json!(9090), &config()), base);
+        let mut again = pool(|_| {});
+        again.metadata.uid = Some("another".to_owned());
+        assert_eq!(Agents::new(&validate(&again).unwrap(), &config()).revision, base, "the same pool, made again");
         assert_ne!(revision(&|_| {}, &Config { sidecar_image: "example/skein:0.2.0".to_owned(), ..config() }), base);
     }
 
