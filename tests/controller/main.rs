@@ -9,6 +9,7 @@ mod idle;
 mod kubelet;
 mod leaders;
 mod pools;
+mod rights;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;

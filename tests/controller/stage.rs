@@ -19,6 +19,10 @@ use crate::support::apiserver::ApiServer;
 use crate::support::eventually;
 use crate::support::nats::Nats;
 use crate::support::proxy::Proxy;
+use crate::support::rights;
+
+/// The names of leases of controllers that shall not wait for each other.
+const LEASES: &[&str] = &["first", "second"];
 
 /// A namespace of the API server that tests share, and a broker.
 pub struct Stage {
@@ -34,6 +38,7 @@ impl Stage {
         let server = ApiServer::shared();
         let client = server.client().await;
         let namespace = server.namespace(&client).await;
+        rights::grant(&client, &namespace, LEASES).await;
         let nats = Nats::start().await;
         let bus = Bus::connect(&nats.url(), "stage").await.unwrap();
         let _ = bus.state().wait_for(|connected| *connected).await;
@@ -42,7 +47,9 @@ impl Stage {
 
     /// Another namespace, with the same broker.
     pub async fn another(&self) -> String {
-        self.server.namespace(&self.client).await
+        let namespace = self.server.namespace(&self.client).await;
+        rights::grant(&self.client, &namespace, LEASES).await;
+        namespace
     }
 
     /// A client that sees the whole cluster. Controllers see the namespace only, through a proxy.
@@ -90,6 +97,13 @@ impl Controller {
     pub async fn end(self) -> Result<End, String> {
         self.shutdown.cancel();
         self.task.await.unwrap()
+    }
+
+    /// The same, and leaves the proxy, which knows all that was asked.
+    pub async fn end_behind_proxy(self) -> Proxy {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+        self.proxy
     }
 
     /// Ends it at once, as SIGKILL does.

@@ -7,6 +7,7 @@ pub mod apiserver;
 pub mod http;
 pub mod nats;
 pub mod proxy;
+pub mod rights;
 pub mod sidecar;
 pub mod team;
 

@@ -1,9 +1,10 @@
-//! A proxy before the API server, on plain HTTP, that shows one namespace only, counts writes, and lets
-//! the connection break before or after one of them.
+//! A proxy before the API server, on plain HTTP, that shows one namespace only, with the rights of an installed
+//! controller, counts writes, and lets the connection break before or after one of them.
 //!
 //! Showing one namespace lets several controllers work side by side on one server: whoever watches the
 //! pods of the cluster through this proxy watches those of the namespace.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,8 @@ use kube::client::Body;
 use kube::{Client, Config};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use super::rights;
 
 /// Where the connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,7 @@ struct Shared {
     renewals: AtomicUsize,
     looks: AtomicUsize,
     lists: Mutex<Vec<String>>,
+    rights: Mutex<BTreeSet<String>>,
 }
 
 /// The proxy. It ends with this value.
@@ -62,6 +66,7 @@ impl Proxy {
             renewals: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
             lists: Mutex::default(),
+            rights: Mutex::default(),
         });
         let end = CancellationToken::new();
         tokio::spawn(accept(listener, Arc::clone(&shared), end.clone()));
@@ -98,6 +103,11 @@ impl Proxy {
     /// How often the lease was read; watching it is no read.
     pub fn looks(&self) -> usize {
         self.shared.looks.load(Ordering::SeqCst)
+    }
+
+    /// Every right that was needed so far.
+    pub fn rights(&self) -> BTreeSet<String> {
+        self.shared.rights.lock().unwrap().clone()
     }
 
     /// Completes once the connection has broken.
@@ -147,6 +157,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     // The lease is the election's business, and is renewed by time and not by what happens.
     let (writes, uri) = (request.method() != Method::GET, request.uri().to_string());
     let watches = uri.contains("watch=true");
+    shared.rights.lock().unwrap().insert(rights::needed(request.method(), &uri));
     if uri.contains("/leases") {
         shared.renewals.fetch_add(usize::from(writes), Ordering::SeqCst);
         shared.looks.fetch_add(usize::from(!writes && !watches), Ordering::SeqCst);
@@ -167,6 +178,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     let (mut parts, body) = request.into_parts();
     parts.uri = narrowed(&parts.uri.to_string(), &shared.namespace).parse().unwrap();
     parts.headers.remove(http::header::HOST);
+    parts.headers.insert("impersonate-user", http::HeaderValue::from_static(rights::USER));
     let bytes = http_body_util::BodyExt::collect(body).await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let answer = shared.server.send(Request::from_parts(parts, Body::from(bytes.to_vec()))).await;
     if last {
