@@ -9,19 +9,24 @@ use schemars::{JsonSchema as _, Schema, SchemaGenerator};
 
 use super::condition::MAX_MESSAGE;
 
-/// The schema of a pod template, without its descriptions.
+/// The schema of a pod template, without its descriptions, and with the bounds of its numbers.
 ///
 /// A CRD above 262,144 bytes cannot be applied client-side (the whole object is copied into an
-/// annotation), and the descriptions inside the template are most of it.
+/// annotation), and the descriptions inside the template are most of it. The API server takes `format` for
+/// a remark: without bounds it would store numbers of more than 32 bits, which nobody could read back.
 pub(super) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = PodTemplateSpec::json_schema(generator);
-    strip_descriptions(&mut schema);
+    fit(&mut schema);
     schema
 }
 
-fn strip_descriptions(schema: &mut Schema) {
+fn fit(schema: &mut Schema) {
     schema.remove("description");
-    schemars::transform::transform_subschemas(&mut strip_descriptions, schema);
+    if schema.get("format").and_then(serde_json::Value::as_str) == Some("int32") {
+        schema.insert("minimum".to_owned(), i32::MIN.into());
+        schema.insert("maximum".to_owned(), i32::MAX.into());
+    }
+    schemars::transform::transform_subschemas(&mut fit, schema);
 }
 
 /// Gives every list a list type, as server-side apply wants it (a list without one is atomic, and says
