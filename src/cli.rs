@@ -85,6 +85,9 @@ pub enum Command {
     /// Send a task to a pool of a topology
     #[command(after_help = SUBMIT_CODES)]
     Submit(SubmitArgs),
+    /// Find mistakes and weaknesses in files, without a cluster
+    #[command(after_help = LINT_CODES)]
+    Lint(LintArgs),
     /// Print the custom resource definitions
     Crds,
     /// Print the versions of this program and of the controller in the cluster
@@ -107,6 +110,12 @@ Exit codes:
   2  the command line is wrong
   4  the task failed, expired, was cancelled or is dead
   5  the task is still pending; its id is printed";
+
+const LINT_CODES: &str = "\
+Exit codes:
+  0  nothing is wrong or weak
+  1  there is an error or a warning
+  2  the command line is wrong, a file cannot be read, or nothing in them is ours";
 
 /// Where the bus is.
 #[derive(Clone, Debug, Args)]
@@ -293,6 +302,20 @@ pub struct SubmitArgs {
     /// Which cluster
     #[command(flatten)]
     pub cluster: ClusterArgs,
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    pub output: Output,
+}
+
+/// Flags of `lint`.
+#[derive(Clone, Debug, Args)]
+pub struct LintArgs {
+    /// A file with AgentPools and Topologies, or a folder of such files; `-` is standard input. May be given again
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The namespace of what names none
+    #[arg(short, long)]
+    pub namespace: Option<String>,
     /// How to print
     #[arg(short, long, default_value = "table")]
     pub output: Output,

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Gateway(args) => gateway::main(&args),
         Command::Status(args) => ctl::status(args),
         Command::Submit(args) => ctl::submit(args),
+        Command::Lint(args) => ctl::lint(&args),
         Command::Crds => ctl::crds(),
         Command::Version(args) => ctl::version(args),
     }

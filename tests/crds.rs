@@ -76,6 +76,13 @@ fn broken(object: &Value, old: Option<&Value>) -> Vec<String> {
     result.err().map(|errors| errors.into_vec().into_iter().map(|ValidationError { message, .. }| message).collect()).unwrap_or_default()
 }
 
+fn broken_without_cel(object: &Value) -> Vec<&'static str> {
+    match object["kind"].as_str() {
+        Some("AgentPool") => api::rules::broken_by_pool(&serde_json::from_value(object.clone()).unwrap()),
+        _ => api::rules::broken_by_topology(&serde_json::from_value(object.clone()).unwrap()),
+    }
+}
+
 fn messages(schema: &Value, found: &mut BTreeSet<String>) {
     match schema {
         Value::Object(fields) => {
@@ -119,14 +126,18 @@ fn every_rule_refuses_what_its_message_says_and_nothing_else() {
         (topology(name("t".repeat(64))), topology(name("t".repeat(63)))),
         (topology(name("Team".into())), topology(name("team".into()))),
         (topology(member("manager", json!("a"))), topology(flat)),
-        (topology(member("peers", json!(["a"]))), topology(|t| t["spec"]["architecture"] = "Hybrid".into())),
+        (topology(member("peers", json!(["a"]))), topology(member("peers", json!([])))),
+        (topology(member("manager", json!("a"))), topology(|t| t["spec"]["architecture"] = "Hybrid".into())),
     ];
     let mut covered = BTreeSet::new();
     for (refused, taken) in &cases {
         let found = broken(refused, None);
         assert_eq!(found.len(), 1, "{refused} breaks {found:?}");
+        // `kubectl skein lint` says the same.
+        assert_eq!(broken_without_cel(refused), found, "{refused}");
         covered.extend(found);
         assert_eq!(broken(taken, None), [""; 0], "{taken}");
+        assert_eq!(broken_without_cel(taken), [""; 0], "{taken}");
     }
     // What may not change.
     let file = topology(|t| t["spec"]["journal"] = json!({"storage": "File", "maxAgeSeconds": 60}));

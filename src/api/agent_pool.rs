@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{rules, schema};
 
 /// An AgentPool runs a number of interchangeable agents from one pod template. Each agent is a pod with a stable name, `<pool>-<ordinal>`.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -24,7 +24,7 @@ use super::schema;
     derive = "PartialEq",
     doc = "AgentPool runs a number of interchangeable agents from one pod template. Each agent is a pod with a stable name, <pool>-<ordinal>.",
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 50")
-        .message("the name of a pool must be a DNS label that starts with a letter, of 50 characters at most: pods are called <pool>-<ordinal>"),
+        .message(rules::POOL_NAME),
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
@@ -125,7 +125,7 @@ pub struct AgentSpec {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.staleSeconds >= 2 * self.heartbeatSeconds")
-    .message("staleSeconds must be at least twice heartbeatSeconds, or one lost heartbeat would replace an agent"))]
+    .message(rules::STALE))]
 pub struct HealthSpec {
     /// heartbeatSeconds is the time between two heartbeats. Default 5.
     #[serde(default = "default_heartbeat_seconds")]

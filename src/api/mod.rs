@@ -8,6 +8,7 @@ pub mod check;
 pub mod condition;
 pub mod labels;
 pub mod names;
+pub mod rules;
 mod schema;
 pub mod topology;
 

@@ -7,6 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
+
 /// A Topology joins pools into a team and says who may send tasks to whom.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[kube(
@@ -21,7 +23,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     doc = "Topology joins pools into a team, with one durable journal, and says who may send tasks to whom.",
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63")
-        .message("the name of a topology must be a DNS label that starts with a letter, of 63 characters at most"),
+        .message(rules::TOPOLOGY_NAME),
     printcolumn(name = "Architecture", type_ = "string", json_path = ".spec.architecture"),
     printcolumn(name = "Pools", type_ = "integer", json_path = ".status.pools", description = "members whose pool exists and belongs to this topology"),
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyPools", description = "members with at least one ready agent"),
@@ -31,8 +33,8 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.architecture != 'Flat' || self.members.all(m, !has(m.manager) && !has(m.peers))")
-    .message("in a Flat topology every member may send to every other one: remove manager and peers, or use Hierarchical or Hybrid"))]
+#[x_kube(validation = Rule::new("self.architecture != 'Flat' || self.members.all(m, !has(m.manager) && (!has(m.peers) || size(m.peers) == 0))")
+    .message(rules::FLAT))]
 pub struct TopologySpec {
     /// architecture says who may delegate to whom: Hierarchical (managers and their reports, and the peers that are named), Flat (everybody to everybody), Hybrid (as Hierarchical, and all reports of one manager are peers).
     pub architecture: Architecture,

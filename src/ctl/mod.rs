@@ -3,6 +3,8 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`cluster`] | finds the API server, and says in one sentence what went wrong with it |
+//! | [`files`] | reads resources out of files |
+//! | [`lint`] | `lint`: judges files without a cluster |
 //! | [`status`] | `status`: reads the resources, judges them (pure), prints |
 //! | [`submit`] | `submit`: finds the gateway, sends, waits, prints |
 //! | [`version`] | `version`: this program's, and those of the roles in the cluster |
@@ -12,6 +14,8 @@
 //! Answers go to standard output and everything else to standard error, so that scripts may pipe.
 
 mod cluster;
+mod files;
+mod lint;
 mod status;
 mod submit;
 mod table;
@@ -21,16 +25,16 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::api;
-use crate::cli::{StatusArgs, SubmitArgs, VersionArgs};
+use crate::cli::{LintArgs, StatusArgs, SubmitArgs, VersionArgs};
 
 /// How a command ends. The numbers are part of the command line and listed in `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
     /// All is well.
     Well = 0,
-    /// The command could not do what it was asked.
+    /// The command could not do what it was asked. `lint`: a mistake or a weakness was found.
     Failed = 1,
-    /// The command line is wrong.
+    /// The command line is wrong. `lint`: a file cannot be read.
     Usage = 2,
     /// `status`: something is not ready or is degraded.
     NotReady = 3,
@@ -77,6 +81,12 @@ pub fn submit(args: SubmitArgs) -> ExitCode {
 #[must_use]
 pub fn version(args: VersionArgs) -> ExitCode {
     run(version::run(args))
+}
+
+/// `skein lint`.
+#[must_use]
+pub fn lint(args: &LintArgs) -> ExitCode {
+    print(lint::run(args))
 }
 
 /// `skein crds`.

@@ -1,7 +1,7 @@
 //! A scripted API server, a kubeconfig for it, and the program.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+
+use crate::support::checkout;
 
 /// A request that the server was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +104,18 @@ impl Cluster {
 
     /// Runs the program with something on its standard input.
     pub async fn skein_with(&self, arguments: &[&str], input: Option<&[u8]>) -> Ran {
+        self.run(checkout(""), arguments, input).await
+    }
+
+    /// Runs the program in a folder.
+    pub async fn skein_in(&self, folder: &Path, arguments: &[&str]) -> Ran {
+        self.run(folder, arguments, None).await
+    }
+
+    async fn run(&self, folder: impl AsRef<Path>, arguments: &[&str], input: Option<&[u8]>) -> Ran {
         let mut child = Command::new(env!("CARGO_BIN_EXE_skein"))
             .args(arguments)
+            .current_dir(folder)
             .env_clear()
             .env("KUBECONFIG", self.kubeconfig())
             .env("SKEIN_LOG", "off")

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 mod cluster;
+mod guide;
+mod lint;
 mod status;
 mod submit;
 #[path = "../support/mod.rs"]
