@@ -116,6 +116,7 @@ async fn the_agent_of_the_readme_is_the_one_in_the_examples_and_greets() {
 #[tokio::test]
 async fn the_loop_that_pulls_does_one_task_after_the_other() {
     let text = block("docs/guide/agents.md", "sh", "/v1/tasks/next");
+    assert!(Command::new("curl").arg("--version").output().await.is_ok(), "curl is not installed, and this agent needs it");
     let nats = Nats::start().await;
     let team = Team::start(&nats, &["coder"], &[]).await;
     let sidecar = Sidecar::spawn(&nats, &Options::new("coder", "coder-0", None));
