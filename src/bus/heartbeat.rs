@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::subjects;
+
 /// How well an agent is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Health {
@@ -44,4 +46,48 @@ pub struct Heartbeat {
     pub busy: u32,
     /// The number of tasks that it can work on at a time.
     pub concurrency: u32,
+}
+
+impl Heartbeat {
+    /// Where it is published.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        subjects::heartbeat(&self.namespace, &self.pool, &self.agent)
+    }
+
+    /// Reads a heartbeat off the bus. The subject says who speaks, for it is what the broker can guard; a body
+    /// that says something else is no heartbeat.
+    #[must_use]
+    pub fn read(subject: &str, body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok().filter(|heartbeat: &Self| heartbeat.subject() == subject)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    /// A regression here lets one pod speak for another once the broker guards subjects.
+    #[test]
+    fn the_subject_says_who_speaks() {
+        let beat = Heartbeat {
+            namespace: "default".into(),
+            pool: "a".into(),
+            agent: "a-0".into(),
+            pod_uid: "u".into(),
+            topology: None,
+            health: Health::Healthy,
+            ready: true,
+            reason: None,
+            draining: false,
+            busy: 0,
+            concurrency: 1,
+        };
+        let body = serde_json::to_vec(&beat).unwrap();
+        assert_eq!(beat.subject(), "skein.heartbeat.default.a.a-0");
+        assert_eq!(Heartbeat::read("skein.heartbeat.default.a.a-0", &body), Some(beat));
+        assert_eq!(Heartbeat::read("skein.heartbeat.default.b.b-0", &body), None);
+        assert_eq!(Heartbeat::read("skein.heartbeat.default.a.a-0", b"{}"), None);
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::bus::nats::Bus;
 use crate::bus::{Heartbeat, subjects};
@@ -71,10 +71,7 @@ impl Roster {
                     }
                     message = heartbeats.next() => {
                         let Some(message) = message else { return };
-                        // What cannot be read is another version's, and says nothing.
-                        if let Ok(heartbeat) = serde_json::from_slice(&message.payload) {
-                            self.memory().hear(heartbeat, Instant::now());
-                        }
+                        self.memory().receive(&message.subject, &message.payload, Instant::now());
                     }
                 }
             }
@@ -94,6 +91,14 @@ impl Roster {
 impl Memory {
     fn connection(&mut self, connected: bool, now: Instant) {
         self.listening_since = connected.then_some(now);
+    }
+
+    /// Takes in what was published. What cannot be read is another version's, and says nothing.
+    fn receive(&mut self, subject: &str, body: &[u8], now: Instant) {
+        match Heartbeat::read(subject, body) {
+            Some(heartbeat) => self.hear(heartbeat, now),
+            None => debug!(subject, "a heartbeat cannot be read"),
+        }
     }
 
     fn hear(&mut self, heartbeat: Heartbeat, now: Instant) {
@@ -182,6 +187,18 @@ mod tests {
         assert_eq!(memory.presence("n", "p", HEARING, at(start, 12)), Presence::Ready { load: 0.5 });
         assert_eq!(memory.presence("other", "p", HEARING, at(start, 12)), Presence::Nobody);
         assert_eq!(memory.presence("n", "p", HEARING, at(start, 42)), Presence::Nobody, "stale");
+    }
+
+    /// A regression here lets one pod call the agents of another pool ready, and tasks wait for nobody.
+    #[test]
+    fn nobody_speaks_for_another_pool() {
+        let start = Instant::now();
+        let mut memory = Memory::default();
+        let body = serde_json::to_vec(&beat("p-0", true, 0)).unwrap();
+        memory.receive("skein.heartbeat.n.q.q-0", &body, start);
+        assert_eq!(memory.presence("n", "p", HEARING, start), Presence::Unknown);
+        memory.receive("skein.heartbeat.n.p.p-0", &body, start);
+        assert_eq!(memory.presence("n", "p", HEARING, start), Presence::Ready { load: 0.0 });
     }
 
     /// Names of agents come from outside; they must not be remembered for ever.

@@ -12,7 +12,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use pretty_assertions::assert_eq;
 use serde_json::json;
-use skein::bus::{Health, Heartbeat, subjects};
+use skein::bus::{Health, Heartbeat};
 
 use crate::kubelet::{ready, set_status};
 use crate::stage::{Stage, message};
@@ -228,8 +228,7 @@ async fn silent_and_ended_agents_are_replaced_within_the_budget() {
         busy: 1,
         concurrency: 1,
     };
-    let subject = subjects::heartbeat(&stage.namespace, "coder", "coder-1");
-    stage.bus.client().publish(subject, serde_json::to_vec(&beat).unwrap().into()).await.unwrap();
+    stage.bus.publish_heartbeat(&beat).await.unwrap();
     let replaced = eventually("the silent agent is replaced", || async {
         let pool = team.pool().await;
         pool.status?.restarts.filter(|restarts| restarts.total == 1)

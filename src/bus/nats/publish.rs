@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 use super::connection::Bus;
 use super::error::{BusError, PATIENCE};
+use crate::bus::Team;
 use crate::bus::envelope::{Headers, Task, TaskResult, header};
 use crate::bus::heartbeat::Heartbeat;
-use crate::bus::subjects::{self, Team};
 
 /// A message that the journal holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +83,8 @@ impl Bus {
         if !self.connected() {
             return Err(BusError::Disconnected);
         }
-        let subject = subjects::heartbeat(&heartbeat.namespace, &heartbeat.pool, &heartbeat.agent);
         let body = serde_json::to_vec(heartbeat).map_err(BusError::other)?;
-        self.client().publish(subject, body.into()).await.map_err(BusError::other)
+        self.client().publish(heartbeat.subject(), body.into()).await.map_err(BusError::other)
     }
 
     /// Publishes to a stream and waits for its acknowledgement.
