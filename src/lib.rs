@@ -12,6 +12,7 @@
 //! | [`kubernetes`] | effects on the API server that any controller needs | `api` |
 //! | [`http`] | problem documents, and what else both HTTP interfaces share | `bus` |
 //! | [`telemetry`] | logs, metrics, the server for probes | |
+//! | [`lock`] | locks that are taken although somebody panicked while holding them; whoever has a lock uses it | |
 //! | [`process`] | the signals that tell a role to end | |
 //! | [`controller`] | role: makes the cluster and the bus match the resources | all of the above |
 //! | [`sidecar`] | role: serves one agent, the only holder of the bus | `bus`, `http`, `resilience`, `telemetry` |
@@ -29,6 +30,7 @@ pub mod ctl;
 pub mod gateway;
 pub mod http;
 pub mod kubernetes;
+pub mod lock;
 pub mod process;
 pub mod resilience;
 pub mod sidecar;

@@ -4,12 +4,13 @@
 //! it leads, nor that the bus is there.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::lock::lock;
 use crate::telemetry::admin::router;
 
 /// Whether this replica could lead, or what it waits for.
@@ -25,11 +26,11 @@ impl Ready {
 
     /// Says what is waited for, or that nothing is.
     pub fn set(&self, ready: Result<(), String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+        *lock(&self.0) = ready;
     }
 
     fn get(&self) -> Result<(), String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Everything that the controllers work with: one value, made at the start, shared by all reconciles.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -18,6 +18,7 @@ use crate::api::{AgentPool, Topology};
 use crate::bus::nats::Bus;
 use crate::cli::ControllerArgs;
 use crate::kubernetes::Events;
+use crate::lock::lock;
 use crate::telemetry::metrics::controller::Metrics;
 
 /// What every reconcile may use.
@@ -138,6 +139,6 @@ impl Context {
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<PoolKey, QueueStatus>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queues)
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 use super::context::Context;
 use super::requests::Requests;
 use crate::kubernetes::{self, Class};
+use crate::lock::lock;
 use crate::resilience::backoff::Backoff;
 
 /// How many objects of one kind are worked on at a time.
@@ -195,12 +196,12 @@ impl<R> Default for Failures<R> {
 
 impl<R: Eq + Hash> Failures<R> {
     fn clear(&self, object: &R) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+        lock(&self.0).remove(object);
     }
 
     /// Counts a failure, and says how long to wait. `random` is between 0 and 1.
     fn wait(&self, object: R, class: Class, random: f64) -> Duration {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = lock(&self.0);
         let count = failures.entry(object).or_insert(0);
         *count = count.saturating_add(1);
         match class {

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -21,6 +21,7 @@ use super::roster::PoolKey;
 use super::trouble::{self, Trouble};
 use crate::api::labels;
 use crate::kubernetes::write::controller_uid;
+use crate::lock::{read, write};
 
 /// What the controller must know of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,7 +217,7 @@ impl Pods {
     /// The pods of one pool, by name.
     #[must_use]
     pub fn of(&self, key: &PoolKey) -> Vec<Arc<PodFacts>> {
-        let by_pool = self.by_pool.read().unwrap_or_else(PoisonError::into_inner);
+        let by_pool = read(&self.by_pool);
         by_pool.get(key).into_iter().flat_map(BTreeMap::values).cloned().collect()
     }
 
@@ -242,7 +243,7 @@ impl Writer {
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
-                let mut by_pool = self.by_pool.write().unwrap_or_else(PoisonError::into_inner);
+                let mut by_pool = write(&self.by_pool);
                 let before = std::mem::replace(&mut *by_pool, listed);
                 let mut changed: Vec<PoolKey> = before.keys().filter(|key| !by_pool.contains_key(*key)).cloned().collect();
                 changed.extend(by_pool.iter().filter(|(key, pods)| before.get(*key) != Some(*pods)).map(|(key, _)| key.clone()));
@@ -252,7 +253,7 @@ impl Writer {
             }
             Event::Apply(pod) => {
                 let Some((key, facts)) = facts(&pod) else { return Vec::new() };
-                let mut by_pool = self.by_pool.write().unwrap_or_else(PoisonError::into_inner);
+                let mut by_pool = write(&self.by_pool);
                 let facts = Arc::new(facts);
                 let before = by_pool.entry(key.clone()).or_default().insert(facts.name.clone(), Arc::clone(&facts));
                 drop(by_pool);
@@ -261,7 +262,7 @@ impl Writer {
             }
             Event::Delete(pod) => {
                 let Some((key, facts)) = facts(&pod) else { return Vec::new() };
-                let mut by_pool = self.by_pool.write().unwrap_or_else(PoisonError::into_inner);
+                let mut by_pool = write(&self.by_pool);
                 if let Some(pods) = by_pool.get_mut(&key) {
                     pods.remove(&facts.name);
                     if pods.is_empty() {

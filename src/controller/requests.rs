@@ -4,11 +4,13 @@
 //! later; it merges the two, and the earlier time counts.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::Resource;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
+
+use crate::lock::lock;
 
 /// The objects of one kind that have to be looked at. Requests are dropped while nobody receives them,
 /// as on a replica that is not the leader: who starts to receive is given every object first.
@@ -107,7 +109,7 @@ where
     }
 
     fn state(&self) -> MutexGuard<'_, Waiting<K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

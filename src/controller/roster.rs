@@ -6,7 +6,7 @@
 //! whose bus was away, has heard nobody for reasons that are not the agents'.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, stream};
@@ -17,6 +17,7 @@ use tracing::{debug, error};
 
 use crate::bus::nats::Bus;
 use crate::bus::{Heartbeat, subjects};
+use crate::lock::lock;
 use crate::telemetry::metrics::controller::Metrics;
 
 /// How long a silent agent is remembered: longer than the longest `staleSeconds`.
@@ -230,11 +231,6 @@ impl Roster {
     fn book(&self) -> MutexGuard<'_, Book> {
         lock(&self.shared.book)
     }
-}
-
-/// A panic elsewhere while the lock was held leaves maps that are still maps.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Listens to the heartbeats of the whole cluster until it is told to end. The subscription outlives

@@ -3,11 +3,12 @@
 //! The outcomes of a replica's own tasks come to it alone. To those of all replicas it listens only while
 //! somebody waits for one, because they are everybody's traffic.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::bus::nats::{Bus, Results, Waiting};
 use crate::bus::subjects::GATEWAY;
 use crate::bus::{Task, TaskResult, Team};
+use crate::lock::lock;
 
 /// The outcomes. Cheap to clone.
 #[derive(Clone)]
@@ -43,7 +44,7 @@ impl Outcomes {
             return Expected { waiting: self.own.expect(team, &task.id), _listening: None };
         }
         let listening = {
-            let mut of_all = self.of_all.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut of_all = lock(&self.of_all);
             of_all.upgrade().unwrap_or_else(|| {
                 let listening = Arc::new(Results::start(&self.bus, GATEWAY, "*"));
                 *of_all = Arc::downgrade(&listening);

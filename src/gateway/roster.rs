@@ -5,7 +5,7 @@
 //! or two heartbeats of the pool where that is longer. Every connection to the bus begins anew.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use crate::bus::nats::Bus;
 use crate::bus::{Heartbeat, subjects};
+use crate::lock::lock;
 use crate::topology::Hearing;
 
 /// How long to listen at least before a silence says anything.
@@ -84,7 +85,7 @@ impl Roster {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -4,7 +4,7 @@
 //! An event that cannot be written is logged and otherwise ignored: it must never stop a controller.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -16,6 +16,7 @@ use kube::{Api, Client};
 use tokio::time::Instant;
 
 use super::error::ask;
+use crate::lock::lock;
 
 /// The longest note that the API server takes, less a margin for the ellipsis.
 const MAX_NOTE: usize = 1000;
@@ -101,7 +102,7 @@ impl Events {
 
     fn is_new(&self, about: &ObjectReference, news: &News) -> bool {
         let now = Instant::now();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         told.retain(|_, at| now.saturating_duration_since(*at) < QUIET);
         told.insert((about.uid.clone(), news.clone()), now).is_none()
     }

@@ -5,13 +5,14 @@
 //! [`super::state`], which everybody watches: a task wakes nobody whom it does not concern.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 
 use crate::bus::envelope::{Payload, Task, Trace};
+use crate::lock::lock;
 
 /// What an agent that pulls says of its task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +148,7 @@ impl InFlight {
     }
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<String, InHand>> {
-        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.tasks)
     }
 }
 

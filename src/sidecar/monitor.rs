@@ -4,7 +4,7 @@
 //! process is noticed at once. An agent that pulls is healthy while it asks for tasks or has one.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,6 +17,7 @@ use super::health::{Check, Machine, Settings, Verdict};
 use super::reprieve::{Reprieve, Seen, Why};
 use super::state::Drain;
 use crate::bus::Health;
+use crate::lock::lock;
 
 /// The time between two checks while nobody listens; shorter in the first seconds.
 const SOON: Duration = Duration::from_millis(250);
@@ -198,10 +199,6 @@ fn take_again(sidecar: &Sidecar, why: Why) {
             snapshot.drain = Drain::No;
         }
     });
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use super::error::BusError;
 use crate::bus::envelope::{Task, TaskResult, header};
 use crate::bus::ids;
 use crate::bus::subjects::Team;
+use crate::lock::lock;
 
 /// The time between two looks into the journal, and how long an outcome must have been waited for.
 const LOOK: Duration = Duration::from_secs(3);
@@ -310,10 +311,6 @@ fn outcome_of(message: &Message, task_id: &str) -> Option<TaskResult> {
         return None;
     }
     TaskResult::parse(|name| text(message, name), message.payload.clone()).ok()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::api::{AgentPool, AgentPoolStatus};
 use crate::controller::pods::PodFacts;
 use crate::controller::roster::PoolKey;
+use crate::lock::lock;
 use crate::resilience::{Backoff, Streak};
 
 /// How long a creation is believed although no watch shows it: it may have been undone unseen.
@@ -103,18 +104,18 @@ impl Memory {
     /// is cut off leaves nothing behind.
     #[must_use]
     pub fn take(&self, key: &PoolKey, uid: &str) -> Remembered {
-        let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let remembered = lock(&self.0).remove(key);
         remembered.filter(|remembered| remembered.uid == uid).unwrap_or_else(|| Remembered { uid: uid.to_owned(), ..Remembered::default() })
     }
 
     /// Puts it back.
     pub fn put(&self, key: PoolKey, remembered: Remembered) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, remembered);
+        lock(&self.0).insert(key, remembered);
     }
 
     /// The pool is gone.
     pub fn forget(&self, key: &PoolKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        lock(&self.0).remove(key);
     }
 }
 

@@ -2,7 +2,7 @@
 //! requests and tells a repair from a first time, and decides nothing else.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use kube::ResourceExt as _;
@@ -12,6 +12,7 @@ use crate::api::{Topology, TopologyStatus};
 use crate::bus::Team;
 use crate::bus::nats::admin::Stream;
 use crate::bus::nats::{Bus, BusError};
+use crate::lock::lock;
 
 /// Which bucket it was, and its newest message: two that are equal hold the same programs.
 type Stamp = (String, u64);
@@ -82,9 +83,4 @@ impl Memory {
         lock(&self.in_force).remove(team);
         lock(&self.written).remove(team);
     }
-}
-
-/// A panic elsewhere while the lock was held leaves a map that is still a map.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
