@@ -3,11 +3,16 @@
 //! Every flag of a role can also be given in the environment, which is how the chart and the
 //! controller set them.
 
+mod commands;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+
+pub use commands::{ClusterArgs, ExplainArgs, GraphArgs, GraphOutput, LintArgs, Output, StatusArgs, SubmitArgs, TeamArgs, VersionArgs};
+use commands::{EXPLAIN_CODES, GRAPH_CODES, LINT_CODES, STATUS_CODES, SUBMIT_CODES};
 
 /// Runs teams of AI agents on Kubernetes and keeps them working.
 #[derive(Debug, Parser)]
@@ -88,34 +93,17 @@ pub enum Command {
     /// Find mistakes and weaknesses in files, without a cluster
     #[command(after_help = LINT_CODES)]
     Lint(LintArgs),
+    /// Show who may send to whom in a topology, and why
+    #[command(after_help = GRAPH_CODES)]
+    Graph(GraphArgs),
+    /// Say why one pool may send to another or not, and what to change
+    #[command(after_help = EXPLAIN_CODES)]
+    Explain(ExplainArgs),
     /// Print the custom resource definitions
     Crds,
     /// Print the versions of this program and of the controller in the cluster
     Version(VersionArgs),
 }
-
-const STATUS_CODES: &str = "\
-Exit codes:
-  0  everything is ready
-  1  the state could not be read
-  2  the command line is wrong
-  3  something is not ready or is degraded";
-
-const SUBMIT_CODES: &str = "\
-Without --wait the id of the task is printed once it is safely stored; with --wait its result.
-
-Exit codes:
-  0  the result is printed, or without --wait the task is stored
-  1  the task was not taken, or nothing could be learnt of it
-  2  the command line is wrong
-  4  the task failed, expired, was cancelled or is dead
-  5  the task is still pending; its id is printed";
-
-const LINT_CODES: &str = "\
-Exit codes:
-  0  nothing is wrong or weak
-  1  there is an error or a warning
-  2  the command line is wrong, a file cannot be read, or nothing in them is ours";
 
 /// Where the bus is.
 #[derive(Clone, Debug, Args)]
@@ -230,152 +218,9 @@ pub struct GatewayArgs {
     pub admin_address: SocketAddr,
 }
 
-/// Which cluster and namespace a command speaks of, as in kubectl.
-#[derive(Clone, Debug, Default, Args)]
-pub struct ClusterArgs {
-    /// The namespace; that of the context by default
-    #[arg(short, long)]
-    pub namespace: Option<String>,
-    /// The context of the kubeconfig
-    #[arg(long)]
-    pub context: Option<String>,
-    /// The path of the kubeconfig
-    #[arg(long)]
-    pub kubeconfig: Option<PathBuf>,
-}
-
-/// How a command prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// A table for people.
-    Table,
-    /// One JSON document for programs.
-    Json,
-}
-
-/// Flags of `status`.
-#[derive(Clone, Debug, Args)]
-pub struct StatusArgs {
-    /// The topology; all of the namespace when left out
-    pub topology: Option<String>,
-    /// Which cluster
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// How to print
-    #[arg(short, long, default_value = "table")]
-    pub output: Output,
-}
-
-/// Flags of `submit`.
-#[derive(Clone, Debug, Args)]
-#[command(group = clap::ArgGroup::new("target").required(true).args(["to", "capability"]))]
-pub struct SubmitArgs {
-    /// The topology
-    pub topology: String,
-    /// The pool that the task is for
-    #[arg(long)]
-    pub to: Option<String>,
-    /// What the agent must be able to do, instead of a pool
-    #[arg(long)]
-    pub capability: Option<String>,
-    /// The file with the input; `-` or none is standard input
-    #[arg(short = 'f', long = "file")]
-    pub file: Option<PathBuf>,
-    /// The input itself
-    #[arg(short = 'd', long = "data", conflicts_with = "file")]
-    pub data: Option<String>,
-    /// The media type of the input
-    #[arg(long, default_value = "application/octet-stream")]
-    pub content_type: String,
-    /// Wait for the result, for this many seconds at most (60 when no number is given)
-    #[arg(long, num_args = 0..=1, default_missing_value = "60", require_equals = true, value_parser = clap::value_parser!(u32).range(1..=604_800))]
-    pub wait: Option<u32>,
-    /// Give the task up when it has not been started after this many seconds
-    #[arg(long)]
-    pub deadline: Option<u32>,
-    /// The address of the gateway; found through the cluster by default
-    #[arg(long, env = "SKEIN_GATEWAY_URL")]
-    pub gateway: Option<String>,
-    /// The namespace of the gateway, when not every namespace may be searched for it
-    #[arg(long, env = "SKEIN_GATEWAY_NAMESPACE", conflicts_with = "gateway")]
-    pub gateway_namespace: Option<String>,
-    /// Which cluster
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// How to print
-    #[arg(short, long, default_value = "table")]
-    pub output: Output,
-}
-
-/// Flags of `lint`.
-#[derive(Clone, Debug, Args)]
-pub struct LintArgs {
-    /// A file with AgentPools and Topologies, or a folder of such files; `-` is standard input. May be given again
-    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
-    pub files: Vec<PathBuf>,
-    /// The namespace of what names none
-    #[arg(short, long)]
-    pub namespace: Option<String>,
-    /// How to print
-    #[arg(short, long, default_value = "table")]
-    pub output: Output,
-}
-
-/// Flags of `version`.
-#[derive(Clone, Debug, Args)]
-pub struct VersionArgs {
-    /// Only the version of this program: ask no cluster
-    #[arg(long)]
-    pub client: bool,
-    /// Which cluster
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// How to print
-    #[arg(short, long, default_value = "table")]
-    pub output: Output,
-}
-
 fn any(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(arguments: &[&str]) -> Result<Command, String> {
-        parse_from(arguments.iter().map(OsString::from).collect()).map(|cli| cli.command).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn wait_takes_a_number_only_after_an_equals_sign() {
-        let submit = |arguments: &[&str]| match parsed(&[&["skein", "submit", "team"], arguments].concat()) {
-            Ok(Command::Submit(submit)) => submit,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(submit(&["--to", "a"]).wait, None);
-        assert_eq!(submit(&["--to", "a", "--wait"]).wait, Some(60));
-        assert_eq!(submit(&["--wait=5", "--to", "a"]).wait, Some(5));
-    }
-
-    #[test]
-    fn a_task_has_exactly_one_target() {
-        assert!(parsed(&["skein", "submit", "team"]).unwrap_err().contains("--to"));
-        assert!(parsed(&["skein", "submit", "team", "--to", "a", "--capability", "b"]).is_err());
-        assert!(parsed(&["skein", "submit", "team", "--capability", "b"]).is_ok());
-    }
-
-    /// kubectl starts its plugins by their path.
-    #[test]
-    fn help_says_what_the_user_typed() {
-        let help = |program| parsed(&[program, "status", "--help"]).unwrap_err();
-        assert!(help("/usr/local/bin/kubectl-skein").contains("Usage: kubectl skein status"));
-        assert!(help("/skein").contains("Usage: skein status"));
-        assert!(help("skein").contains("  3  something is not ready"));
-    }
-}
+mod tests;

@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Status(args) => ctl::status(args),
         Command::Submit(args) => ctl::submit(args),
         Command::Lint(args) => ctl::lint(&args),
+        Command::Graph(args) => ctl::graph(args),
+        Command::Explain(args) => ctl::explain(args),
         Command::Crds => ctl::crds(),
         Command::Version(args) => ctl::version(args),
     }

@@ -3,10 +3,13 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`cluster`] | finds the API server, and says in one sentence what went wrong with it |
+//! | [`explain`] | `explain`: why there is an edge or not |
 //! | [`files`] | reads resources out of files |
+//! | [`graph`] | `graph`: who may send to whom |
 //! | [`lint`] | `lint`: judges files without a cluster |
 //! | [`status`] | `status`: reads the resources, judges them (pure), prints |
 //! | [`submit`] | `submit`: finds the gateway, sends, waits, prints |
+//! | [`team`] | one topology with its pools, out of a cluster or out of files |
 //! | [`version`] | `version`: this program's, and those of the roles in the cluster |
 //! | [`table`] | columns for people |
 //!
@@ -14,18 +17,21 @@
 //! Answers go to standard output and everything else to standard error, so that scripts may pipe.
 
 mod cluster;
+mod explain;
 mod files;
+mod graph;
 mod lint;
 mod status;
 mod submit;
 mod table;
+mod team;
 mod version;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::api;
-use crate::cli::{LintArgs, StatusArgs, SubmitArgs, VersionArgs};
+use crate::cli::{ExplainArgs, GraphArgs, LintArgs, StatusArgs, SubmitArgs, VersionArgs};
 
 /// How a command ends. The numbers are part of the command line and listed in `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +39,9 @@ enum Exit {
     /// All is well.
     Well = 0,
     /// The command could not do what it was asked. `lint`: a mistake or a weakness was found.
+    /// `explain`: there is no edge.
     Failed = 1,
-    /// The command line is wrong. `lint`: a file cannot be read.
+    /// The command line is wrong. `lint`: a file cannot be read. `explain`: nothing can be learnt.
     Usage = 2,
     /// `status`: something is not ready or is degraded.
     NotReady = 3,
@@ -87,6 +94,18 @@ pub fn version(args: VersionArgs) -> ExitCode {
 #[must_use]
 pub fn lint(args: &LintArgs) -> ExitCode {
     print(lint::run(args))
+}
+
+/// `skein graph`.
+#[must_use]
+pub fn graph(args: GraphArgs) -> ExitCode {
+    run(graph::run(args))
+}
+
+/// `skein explain`.
+#[must_use]
+pub fn explain(args: ExplainArgs) -> ExitCode {
+    run(explain::run(args))
 }
 
 /// `skein crds`.

@@ -28,7 +28,8 @@ pub enum Relation {
 }
 
 /// A directed permission from one pool to another.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Edge {
     /// The pool that may send.
     pub from: String,

@@ -231,4 +231,4 @@ fn listed(names: &[String]) -> String {
 
 #[cfg(test)]
 #[path = "findings_tests.rs"]
-mod tests;
+pub(super) mod tests;

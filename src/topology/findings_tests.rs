@@ -175,7 +175,7 @@ fn a_sentence_lists_no_more_names_than_anybody_reads() {
 }
 
 /// Does to the YAML what a remedy says.
-fn follow(remedy: &str, spec: &mut TopologySpec, pools: &mut Pools) {
+pub(in super::super) fn follow(remedy: &str, spec: &mut TopologySpec, pools: &mut Pools) {
     let (line, pool) = remedy.split_once(" # AgentPool ").map_or((remedy, None), |(line, pool)| (line, Some(pool)));
     let (path, value) = line.split_once(": ").unwrap();
     let value: Value = serde_yaml_ng::from_str(value).unwrap();
@@ -187,11 +187,14 @@ fn follow(remedy: &str, spec: &mut TopologySpec, pools: &mut Pools) {
     let mut document = json!({"spec": spec});
     let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
     let (parent, field) = pointer.rsplit_once('/').unwrap();
-    document.pointer_mut(parent).unwrap()[field] = value;
+    match document.pointer_mut(parent).unwrap() {
+        Value::Array(list) if list.len() == field.parse::<usize>().unwrap() => list.push(value),
+        parent => parent[field] = value,
+    }
     *spec = serde_json::from_value(document["spec"].take()).unwrap();
 }
 
-fn team() -> impl Strategy<Value = (TopologySpec, Pools)> {
+pub(in super::super) fn team() -> impl Strategy<Value = (TopologySpec, Pools)> {
     let architecture = prop_oneof![Just(Architecture::Flat), Just(Architecture::Hybrid), Just(Architecture::Hierarchical)];
     let member = (prop::option::weighted(0.7, any::<prop::sample::Index>()), prop::collection::vec(0..12usize, 0..9));
     let pool = prop::option::weighted(0.9, (0..15u32, prop::collection::btree_set(0..6u8, 0..3)));

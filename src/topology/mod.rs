@@ -14,11 +14,13 @@
 
 pub mod check;
 pub mod edges;
+pub mod explain;
 pub mod findings;
 pub mod membership;
 pub mod program;
 
 pub use check::check;
 pub use edges::{Edge, Relation, edges};
+pub use explain::{Explanation, explain};
 pub use findings::findings;
 pub use program::{Hearing, PoolFacts, PoolProgram, Route, TeamProgram, program};

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 mod cluster;
+mod graph;
 mod guide;
 mod lint;
 mod status;

@@ -24,7 +24,7 @@ pub(super) static DEFINITIONS: LazyLock<Vec<CustomResourceDefinition>> = LazyLoc
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(super) enum Severity {
+pub(in super::super) enum Severity {
     /// It is refused, by the API server or by the controller.
     Error,
     /// It is taken, and it will cost its owner.
@@ -36,19 +36,19 @@ pub(super) enum Severity {
 /// Something to say of one document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Remark {
+pub(in super::super) struct Remark {
     #[serde(flatten)]
-    pub(super) place: Place,
+    pub(in super::super) place: Place,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) kind: Option<String>,
+    pub(in super::super) kind: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) name: Option<String>,
-    pub(super) severity: Severity,
+    pub(in super::super) name: Option<String>,
+    pub(in super::super) severity: Severity,
     #[serde(rename = "type")]
-    pub(super) type_: String,
-    pub(super) message: String,
+    pub(in super::super) type_: String,
+    pub(in super::super) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) remedy: Option<String>,
+    pub(in super::super) remedy: Option<String>,
 }
 
 impl fmt::Display for Remark {
@@ -87,6 +87,30 @@ pub(super) fn judge(documents: &[Document], namespace: &str) -> Report {
     let (pools, topologies) = (kinds("AgentPool"), kinds("Topology"));
     all.remarks.sort_by_key(|(place, remark)| (*place, remark.severity));
     Report { pools, topologies, remarks: all.remarks.into_iter().map(|(_, remark)| remark).collect() }
+}
+
+/// What documents hold that makes sense, and what is wrong with the rest.
+#[derive(Debug)]
+pub(in super::super) struct Sound {
+    /// Topologies that could be read, each with its namespace.
+    pub(in super::super) topologies: Vec<Topology>,
+    /// Pools that could be read, each with its namespace.
+    pub(in super::super) pools: Vec<AgentPool>,
+    /// What is wrong with single documents.
+    pub(in super::super) errors: Vec<Remark>,
+}
+
+/// Reads documents without comparing them; those that name no namespace are in `namespace`.
+pub(in super::super) fn sound(documents: &[Document], namespace: &str) -> Sound {
+    let mut all = All::default();
+    for (place, document) in documents.iter().enumerate() {
+        all.take(place, document, &DEFINITIONS, namespace);
+    }
+    Sound {
+        topologies: all.topologies.into_values().collect(),
+        pools: all.pools.into_values().collect(),
+        errors: all.remarks.into_iter().map(|(_, remark)| remark).collect(),
+    }
 }
 
 /// What a resource is known by.

@@ -5,7 +5,7 @@
 //! | [`schema`] | what the schema of a definition refuses (pure) |
 //! | [`judge`] | from documents to remarks: schema, rules, checks, findings, and what several documents say together (pure) |
 
-mod judge;
+pub(super) mod judge;
 mod schema;
 
 use super::files::{self, Files};

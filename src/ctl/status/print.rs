@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::table::table;
-use super::report::{EdgeReport, PoolReport, Report};
-use crate::topology::Relation;
+use super::report::{PoolReport, Report};
+use crate::topology::{Edge, Relation};
 
 const HEADING: [&str; 6] = ["POOL", "READY", "DESIRED", "BUSY", "QUEUE", "STATUS"];
 
@@ -53,7 +53,7 @@ fn row(pool: &PoolReport) -> Vec<String> {
 }
 
 /// One line a sender: a flat team of a hundred has ten thousand edges.
-fn edges(edges: &[EdgeReport]) -> String {
+fn edges(edges: &[Edge]) -> String {
     let mut by_sender: BTreeMap<(&str, &'static str), Vec<&str>> = BTreeMap::new();
     for edge in edges {
         let relation = match edge.relation {

@@ -38,7 +38,7 @@ pub(super) struct TopologyReport {
     pub(super) status: String,
     pub(super) why: Vec<String>,
     pub(super) pools: Vec<PoolReport>,
-    pub(super) edges: Vec<EdgeReport>,
+    pub(super) edges: Vec<Edge>,
     /// What the controller found weak in its design.
     pub(super) findings: Vec<Finding>,
 }
@@ -65,15 +65,6 @@ pub(super) struct PoolReport {
 pub(super) struct QueueReport {
     pub(super) pending: i64,
     pub(super) in_flight: i64,
-}
-
-/// A directed permission.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct EdgeReport {
-    pub(super) from: String,
-    pub(super) to: String,
-    pub(super) relation: topology::Relation,
 }
 
 impl Report {
@@ -112,7 +103,7 @@ fn of_topology(topology: &Topology, pools: &BTreeMap<String, &AgentPool>) -> Top
         status: verdict.status,
         why: verdict.why,
         pools: members,
-        edges: edges.into_iter().map(|Edge { from, to, relation }| EdgeReport { from, to, relation }).collect(),
+        edges,
         findings: status.findings,
     }
 }
