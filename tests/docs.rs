@@ -291,7 +291,8 @@ fn the_page_of_problems_lists_every_kind() {
 // --- Conditions
 
 /// CamelCase words in the sources that are no reasons of ours: Kubernetes' own words and the like.
-const NO_REASONS: [&str; 20] = [
+const NO_REASONS: [&str; 21] = [
+    "Adopt",
     "Always",
     "CrashLoopBackOff",
     "CreateContainerConfigError",

@@ -1,5 +1,6 @@
 //! The reads. Controllers read stores that watches fill; a list is for the moments when those may lag.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
@@ -14,4 +15,14 @@ pub async fn list<K: Object>(client: &Client, namespace: &str, selector: &str) -
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let listed = ask(|| format!("list every {} with {selector}", kind::<K>()), api.list(&ListParams::default().labels(selector))).await?;
     Ok(listed.items)
+}
+
+/// Reads the metadata of one object, as it is now. `None` when there is no such object.
+///
+/// # Errors
+/// When the server could not be asked or refused.
+pub async fn metadata<K: Object>(client: &Client, namespace: &str, name: &str) -> Result<Option<ObjectMeta>, Error> {
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let found = ask(|| format!("read {} {name}", kind::<K>()), api.get_metadata_opt(name)).await?;
+    Ok(found.map(|found| found.metadata))
 }

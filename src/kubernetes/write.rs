@@ -1,9 +1,9 @@
-//! The writes: create what is absent, apply, patch a status, delete under preconditions.
+//! The writes: create what is absent, apply, patch a status, adopt and delete under preconditions.
 
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Resource;
 use kube::{Api, Client, ResourceExt as _};
@@ -41,12 +41,12 @@ pub enum Deleted {
     Gone,
 }
 
-/// What came of a request to write a status.
+/// What came of a request to change an object that may have been deleted meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// It is written.
     Done,
-    /// There is no such object any more: nobody reads its status, and nothing is left to do.
+    /// There is no such object any more: nobody looks at it, and nothing is left to do.
     Gone,
 }
 
@@ -96,7 +96,27 @@ pub async fn apply_status<K: Object>(client: &Client, manager: &str, of: &K, sta
         "status": status,
     });
     let params = PatchParams::apply(manager).force();
-    match ask(|| format!("write the status of {} {name}", kind::<K>()), api.patch_status(name, &params, &Patch::Apply(patch))).await {
+    written(ask(|| format!("write the status of {} {name}", kind::<K>()), api.patch_status(name, &params, &Patch::Apply(patch))).await)
+}
+
+/// Makes an owner the one that controls an object. Only of that very object in the state in which the caller
+/// saw it: in any other state it is left alone, as a conflict.
+///
+/// # Errors
+/// When the server could not be asked or refused, or when the object has changed. That it was deleted
+/// meanwhile is no error.
+pub async fn adopt<K: Object>(client: &Client, of: &K, owner: &OwnerReference) -> Result<Written, Error> {
+    let (namespace, name) = place(of.meta());
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    // Owners that do not control it stay: the server merges the list by UID.
+    let patch = serde_json::json!({
+        "metadata": {"uid": of.uid(), "resourceVersion": of.resource_version(), "ownerReferences": [owner]},
+    });
+    written(ask(|| format!("adopt {} {name}", kind::<K>()), api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await)
+}
+
+fn written<K>(answer: Result<K, Error>) -> Result<Written, Error> {
+    match answer {
         Ok(_) => Ok(Written::Done),
         Err(gone) if gone.code() == Some(404) => Ok(Written::Gone),
         Err(other) => Err(other),

@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use pretty_assertions::assert_eq;
@@ -15,7 +15,7 @@ use serde_json::json;
 use skein::bus::{Health, Heartbeat};
 
 use crate::kubelet::{ready, set_status};
-use crate::stage::{Stage, message};
+use crate::stage::{Stage, message, orphan};
 use crate::support::eventually;
 
 fn names(agents: &[(String, String)]) -> Vec<&str> {
@@ -162,6 +162,49 @@ async fn somebody_elses_pod_is_left_alone_and_named() {
     team.pods.delete("coder-1", &DeleteParams::default().grace_period(0)).await.unwrap();
     team.until_settled(3).await;
     team.until("Degraded=False/AsExpected").await;
+}
+
+/// `kubectl delete agentpool coder --cascade=orphan`, and then the pool comes again. A regression here ends work
+/// that somebody wanted to go on, or tells him to delete it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_comes_again_adopts_the_agents_that_were_left() {
+    let stage = Stage::new().await;
+    let (team, _kubelet) = (stage.team(), stage.kubelet());
+    let (accounts, budgets) = (stage.api::<ServiceAccount>(), stage.api::<PodDisruptionBudget>());
+    let _controller = stage.controller("one").await;
+    team.create_topology().await;
+    team.create_pool(3, json!({})).await;
+    let first = team.until_settled(3).await;
+    let before: BTreeSet<_> = team.uids().await.into_iter().collect();
+
+    let params = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    team.pools.delete("coder", &params).await.unwrap();
+    // What the garbage collector does, which does not run here.
+    for n in 0..3 {
+        team.orphan(&format!("coder-{n}")).await;
+    }
+    orphan(&accounts, "coder-agent").await;
+    orphan(&budgets, "coder").await;
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    team.pools.patch("coder", &PatchParams::default(), &free).await.unwrap();
+    eventually("the pool is gone", || async { team.pools.get_opt("coder").await.unwrap().is_none().then_some(()) }).await;
+    let pods = team.pods.list(&ListParams::default()).await.unwrap().items;
+    assert!(pods.len() == 3 && pods.iter().all(|pod| pod.owner_references().is_empty()), "a pool that is going adopts nothing");
+
+    team.create_pool(2, json!({})).await;
+    let again = team.until_settled(2).await;
+    assert!(team.uids().await.iter().all(|uid| before.contains(uid)), "the agents are those that were there");
+    team.until("Degraded=False/AsExpected").await;
+    assert_ne!(again.uid(), first.uid());
+    let owners = async || {
+        let pods = team.pods.list(&ListParams::default()).await.unwrap().items;
+        let mut all: Vec<_> = pods.into_iter().map(|pod| pod.metadata.owner_references).collect();
+        all.push(accounts.get("coder-agent").await.unwrap().metadata.owner_references);
+        all.push(budgets.get("coder").await.unwrap().metadata.owner_references);
+        all.into_iter().map(|owners| owners.unwrap_or_default().into_iter().map(|owner| Some(owner.uid)).collect::<Vec<_>>())
+    };
+    eventually("all are the new pool's", || async { owners().await.all(|owners| owners == [again.uid()]).then_some(()) }).await;
+    assert_eq!(again.status.unwrap().restarts, None, "nothing was replaced");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,6 @@
 
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
@@ -45,10 +44,15 @@ async fn every_right_is_used() {
         (mounts == Some(false) && budget == serde_json::from_value(json!(1)).unwrap()).then_some(())
     })
     .await;
+    // What becomes nobody's is adopted.
+    team.orphan("coder-0").await;
+    eventually("it is adopted", || async {
+        let owners = team.pods.get("coder-0").await.unwrap().metadata.owner_references;
+        owners.iter().flatten().any(|owner| owner.controller == Some(true)).then_some(())
+    })
+    .await;
     team.edit(json!({"replicas": 1})).await;
     team.until_settled(1).await;
-    let first = team.pods.get("coder-0").await.unwrap();
-    assert!(first.owner_references().iter().any(|owner| owner.controller == Some(true)));
 
     // Another one stands by.
     let second = stage.controller("two").await;

@@ -193,6 +193,11 @@ impl Team {
         pods.iter().filter_map(|pod| pod.uid()).collect()
     }
 
+    /// Takes a pod from whoever controls it, as Kubernetes does when the owner is deleted without it.
+    pub async fn orphan(&self, pod: &str) {
+        orphan(&self.pods, pod).await;
+    }
+
     /// Waits until a condition of the pool, as it is now, is so: `Ready=True/Ready`.
     pub async fn until(&self, wanted: &str) -> AgentPool {
         let (type_, rest) = wanted.split_once('=').unwrap();
@@ -231,6 +236,12 @@ fn json_patch(into: &mut Value, from: &Value) {
         }
         (into, from) => *into = from.clone(),
     }
+}
+
+/// Takes an object from whoever controls it.
+pub async fn orphan<K: Clone + std::fmt::Debug + serde::de::DeserializeOwned>(api: &Api<K>, name: &str) {
+    let nobodys = json!({"metadata": {"ownerReferences": null}});
+    api.patch(name, &PatchParams::default(), &Patch::Merge(nobodys)).await.unwrap();
 }
 
 /// The sentence of a condition.

@@ -17,6 +17,7 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::time::Instant;
 
+use super::adopt::{self, is_orphan};
 use super::build::{Agents, disruption_budget, service_account};
 use super::memory::Remembered;
 use super::observe::Seen;
@@ -31,11 +32,13 @@ use crate::kubernetes::{Class, Error};
 use crate::resilience::Streak;
 
 /// How many requests one reconcile has under way at a time.
-const CONCURRENCY: usize = 32;
+pub(super) const CONCURRENCY: usize = 32;
 
 /// What was done.
 #[derive(Debug, Default)]
 pub struct Applied {
+    /// The ordinals of pods that were adopted.
+    pub adopted: BTreeSet<u32>,
     /// The ordinals that were created.
     pub created: BTreeSet<u32>,
     /// The pods that were told to end.
@@ -53,7 +56,7 @@ pub struct Applied {
 }
 
 impl Applied {
-    fn fail(&mut self, error: Error) {
+    pub(super) fn fail(&mut self, error: Error) {
         // A refusal waits longest, so it may not hide that something else can be mended at once.
         if self.error.as_ref().is_none_or(|before| before.class() == Class::Refused) {
             self.error = Some(error);
@@ -74,9 +77,9 @@ pub async fn apply(
     let mut applied = Applied { restarts: seen.restarts.clone(), ..Applied::default() };
     if pool.service_account().1 {
         let wanted = service_account(pool);
-        ensure(context, &pool.uid, "serviceaccount", &context.stores.accounts, &wanted, memory, &mut applied).await;
+        ensure(context, pool, "serviceaccount", &context.stores.accounts, &wanted, memory, &mut applied).await;
     }
-    ensure(context, &pool.uid, "poddisruptionbudget", &context.stores.budgets, &disruption_budget(pool), memory, &mut applied).await;
+    ensure(context, pool, "poddisruptionbudget", &context.stores.budgets, &disruption_budget(pool), memory, &mut applied).await;
     let (replacements, others): (Vec<_>, Vec<_>) = plan.delete.iter().cloned().partition(|deletion| deletion.why.is_replacement());
     let counted = replacements.is_empty() || count(context, pool, replacements.len(), memory, &mut applied, now).await;
     if applied.gone {
@@ -91,7 +94,7 @@ pub async fn apply(
 /// Makes an object of the pool what it should be, unless somebody else has its name.
 async fn ensure<K: Object>(
     context: &Context,
-    owner: &str,
+    pool: &Validated<'_>,
     kind: &'static str,
     store: &Store<K>,
     wanted: &K,
@@ -120,14 +123,21 @@ async fn ensure<K: Object>(
         memory.made.insert(kind, Instant::now());
         return;
     };
-    if controller_uid(existing.meta()) == Some(owner) && covers(&existing, wanted) {
+    let ours = controller_uid(existing.meta()) == Some(pool.uid.as_str());
+    let orphan = is_orphan(existing.meta(), &pool.key.pool);
+    if ours && covers(&existing, wanted) {
         memory.made.remove(kind);
-    } else if controller_uid(existing.meta()) != Some(owner) {
+    } else if !ours && !orphan {
         // One of a former pool of this name is collected by the API server, and then made anew.
         applied.taken.push(format!("{kind} {name}"));
     } else if !memory.made.contains_key(kind) {
-        match write::apply(&context.client, labels::FIELD_MANAGER_POOL, wanted).await {
-            Ok(_) => {
+        let mended = if ours {
+            write::apply(&context.client, labels::FIELD_MANAGER_POOL, wanted).await.map(|_| ())
+        } else {
+            adopt::object(context, pool.pool, &existing).await
+        };
+        match mended {
+            Ok(()) => {
                 memory.made.insert(kind, Instant::now());
             }
             Err(error) => applied.fail(error),

@@ -27,6 +27,8 @@ pub struct Remembered {
     pub deleted: HashMap<String, Timestamp>,
     /// The pods that we created and that no watch has shown yet.
     pub created: BTreeMap<u32, (Arc<PodFacts>, Instant)>,
+    /// The orphaned pods that we adopted and that no watch has shown as ours yet, by UID.
+    pub adopted: HashMap<String, Instant>,
     /// The other objects that we made and that no watch has shown yet, by kind.
     pub made: HashMap<&'static str, Instant>,
     /// The ordinals whose name a pod has that carries none of our labels, and since when we know.
@@ -62,6 +64,12 @@ pub struct Refusal {
 const REFUSED: Backoff = Backoff { first: Duration::from_secs(5), factor: 2.0, max: Duration::from_secs(60), jitter: 0.2 };
 
 impl Remembered {
+    /// Whether we did anything that no watch has shown yet.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        !(self.created.is_empty() && self.adopted.is_empty() && self.taken.is_empty() && self.made.is_empty())
+    }
+
     /// Notes that pods of a pool were refused. `random` is between 0 and 1.
     pub fn refuse(&mut self, words: Option<String>, generation: Option<i64>, random: f64) {
         let before = self.refused.as_ref().filter(|refused| refused.generation == generation);

@@ -1,13 +1,14 @@
 //! The controller of AgentPools: from a pool to its pods, their service account and disruption budget.
 //!
 //! ```text
-//!  observe ──► validate ──► build ──► plan ──► apply ──► report
-//!  stores      pure         pure      pure     writes    pure, then one write of the status
+//!  observe ──► validate ──► adopt ──► build ──► plan ──► apply ──► report
+//!  stores      pure         orphans   pure      pure     writes    pure, then one write of the status
 //! ```
 //!
 //! A pool that is being deleted is left alone: its objects carry an owner reference, so the API server's
 //! garbage collector ends them, and each pod ends its work first.
 
+pub mod adopt;
 pub mod apply;
 pub mod build;
 pub mod degraded;
@@ -19,6 +20,7 @@ pub mod report;
 mod tests;
 pub mod validate;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +69,17 @@ async fn look(pool: &AgentPool, context: &Context, key: &PoolKey, memory: &mut R
             return tell(pool, context, memory, status, None).await;
         }
     };
+    let (mut adopted, mut refused) = (BTreeSet::new(), None);
+    if !seen.orphans.is_empty() {
+        match adopt::pods(context, pool, key, memory).await {
+            Ok(Some(ordinals)) => adopted = ordinals,
+            // The watch will show it.
+            Ok(None) => return Ok(Outcome::Done),
+            Err(error) if error.class() == Class::Refused => refused = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+        seen = observe::observe(context, pool, key, memory, &context.stores.pods.of(key));
+    }
     let agents = build::Agents::new(&valid, &context.config);
     let mut target = Target {
         desired: valid.desired,
@@ -89,6 +102,8 @@ async fn look(pool: &AgentPool, context: &Context, key: &PoolKey, memory: &mut R
     if applied.gone {
         return Ok(Outcome::Done);
     }
+    applied.adopted = adopted;
+    refused.into_iter().for_each(|error| applied.fail(error));
     let status = report::status(pool, &seen, &target, &plan, &applied, now);
     let failed = applied.error.take();
     let outcome = tell(pool, context, memory, status, Some(&applied)).await?;
@@ -96,11 +111,11 @@ async fn look(pool: &AgentPool, context: &Context, key: &PoolKey, memory: &mut R
     match failed {
         Some(error) if error.class() == Class::Refused => Err(Error { after: held, ..error.into() }),
         Some(error) => Err(error.into()),
-        // What no watch has shown yet may never be shown.
-        None if memory.created.is_empty() && memory.taken.is_empty() && memory.made.is_empty() => {
-            Ok(outcome.sooner(plan.again).sooner(held))
+        // What no watch has shown yet may never be shown, and none shows that a name has become free.
+        None => {
+            let look = memory.is_ahead() || !applied.taken.is_empty();
+            Ok(outcome.sooner(plan.again).sooner(held).sooner(look.then_some(UNSEEN)))
         }
-        None => Ok(outcome.sooner(plan.again).sooner(held).sooner(Some(UNSEEN))),
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Seen {
     pub observed: Observed,
     /// The ordinals whose name a pod has that is not ours and is ending: they will be free by themselves.
     pub leaving: BTreeSet<u32>,
+    /// The ordinals whose name a pod of this pool has that nobody controls: see [`super::adopt`].
+    pub orphans: BTreeSet<u32>,
     /// The topology that the pool is a member of.
     pub topology: Option<String>,
     /// What waits for the pool.
@@ -79,11 +81,15 @@ pub async fn list(
     memory: &mut Remembered,
     now: Timestamp,
 ) -> Result<Vec<Arc<PodFacts>>, kubernetes::Error> {
-    let selector = format!("{}={},{}", labels::MANAGED_BY, labels::MANAGER, labels::selector_of_pool(&key.pool));
-    let listed = read::list::<Pod>(&context.client, &key.namespace, &selector).await?;
+    let listed = read::list::<Pod>(&context.client, &key.namespace, &selector(key)).await?;
     let listed: Vec<_> = listed.into_iter().filter_map(|pod| pods::facts(&pod.into())).map(|(_, facts)| Arc::new(facts)).collect();
     note_lag(key, memory, &context.stores.pods.of(key), &listed, now);
     Ok(listed)
+}
+
+/// Finds all pods that carry the labels of a pool.
+pub(super) fn selector(key: &PoolKey) -> String {
+    format!("{}={},{}", labels::MANAGED_BY, labels::MANAGER, labels::selector_of_pool(&key.pool))
 }
 
 /// Notes what a listing shows and the store does not: pods that are ending or gone, and pods that are new.
@@ -107,16 +113,20 @@ fn merge(key: &PoolKey, uid: &str, memory: &mut Remembered, pods: &[Arc<PodFacts
     memory.deleted.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid && pod.ending.is_none()));
     let age = |at: &Instant| Instant::now().saturating_duration_since(*at);
     memory.created.retain(|_, (made, at)| age(at) < UNSEEN && !pods.iter().any(|pod| pod.uid == made.uid));
+    memory.adopted.retain(|uid, at| age(at) < UNSEEN && pods.iter().any(|pod| pod.uid == *uid && pod.owner.is_none()));
     memory.taken.retain(|_, at| age(at) < UNSEEN);
     memory.made.retain(|_, at| age(at) < UNSEEN);
     let made = memory.created.values().map(|(pod, _)| pod);
     // In this order, because a pod that was made later has the name now.
     for pod in pods.iter().chain(made) {
         let Some(ordinal) = names::ordinal(&key.pool, &pod.name) else { continue };
-        if pod.owner.as_deref() != Some(uid) {
+        let adopted = pod.owner.is_none() && memory.adopted.contains_key(&pod.uid);
+        if pod.owner.as_deref() != Some(uid) && !adopted {
             seen.observed.foreign.insert(ordinal);
             if pod.ending.is_some() {
                 seen.leaving.insert(ordinal);
+            } else if pod.owner.is_none() {
+                seen.orphans.insert(ordinal);
             }
             continue;
         }
@@ -203,7 +213,26 @@ mod tests {
         let seen = look(&mut memory, &[pod("coder-0", "u", "somebody"), Arc::new(leaving), pod("coder-x", "y", "pool")]);
         assert_eq!(seen.observed.foreign, BTreeSet::from([0, 1, 3]));
         assert_eq!(seen.leaving, BTreeSet::from([1]));
+        assert_eq!(seen.orphans, BTreeSet::new());
         assert!(seen.observed.agents.is_empty());
+    }
+
+    /// A regression here makes a second agent of a name, or adopts a pod again and again.
+    #[tokio::test(start_paused = true)]
+    async fn an_adoption_counts_until_the_watch_shows_it_or_it_has_been_too_long() {
+        let mut memory = Remembered::default();
+        let orphan = |ending| Arc::new(PodFacts { owner: None, ending, ..(*pod("coder-0", "u", "")).clone() });
+        let ending = look(&mut memory, &[orphan(Some(now()))]);
+        assert_eq!((ending.orphans, ending.leaving), (BTreeSet::new(), BTreeSet::from([0])));
+        assert_eq!(look(&mut memory, &[orphan(None)]).orphans, BTreeSet::from([0]));
+        memory.adopted.insert("u".to_owned(), Instant::now());
+        let seen = look(&mut memory, &[orphan(None)]);
+        assert!(seen.orphans.is_empty() && seen.observed.foreign.is_empty() && seen.observed.agents.contains_key(&0));
+        tokio::time::advance(UNSEEN).await;
+        assert_eq!(look(&mut memory, &[orphan(None)]).orphans, BTreeSet::from([0]));
+        memory.adopted.insert("u".to_owned(), Instant::now());
+        assert!(look(&mut memory, &[pod("coder-0", "u", "pool")]).observed.agents.contains_key(&0));
+        assert!(memory.adopted.is_empty());
     }
 
     /// A regression here lets a new leader delete on top of what the old one has deleted.

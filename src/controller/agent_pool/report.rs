@@ -265,6 +265,11 @@ pub fn news(pool: &AgentPool, before: Option<&AgentPoolStatus>, after: &AgentPoo
         let more = ordinals.len().saturating_sub(names.len());
         names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
     };
+    if !applied.adopted.is_empty() {
+        let note =
+            format!("adopted {}, which carried the labels of this pool and were nobody's", list(applied.adopted.iter().copied().collect()));
+        news.push(News::normal("Adopt", "AgentsAdopted", note));
+    }
     if !applied.created.is_empty() {
         news.push(News::normal("Create", "AgentsCreated", format!("created {}", list(applied.created.iter().copied().collect()))));
     }

@@ -22,6 +22,8 @@ use crate::controller::roster::Roster;
 use crate::controller::watch::{self, Writers};
 use crate::telemetry::metrics;
 
+mod adoption;
+
 /// How the server answers a request: the status and the body.
 type Script = fn(&Method, &str, &Value) -> (u16, Value);
 
@@ -218,6 +220,25 @@ async fn a_refusal_is_asked_for_once_and_told() {
     told.metadata.generation = Some(5);
     scene.reconcile(&told).await.unwrap_err();
     assert!(scene.server.requests().contains(&"POST pods".to_owned()));
+}
+
+/// A regression here leaves a pool degraded for a quarter of an hour after somebody did what its status asks for.
+#[tokio::test]
+async fn a_name_that_may_become_free_is_tried_again() {
+    let foreign = |method: &Method, path: &str, body: &Value| match *method {
+        Method::POST if path.ends_with("/serviceaccounts") => refuse(409, "AlreadyExists", "it exists"),
+        Method::GET if path.ends_with("/serviceaccounts/coder-agent") => (200, stored(&json!({"metadata": {"name": "coder-agent"}}))),
+        _ => obliging(method, path, body),
+    };
+    let mut scene = Scene::new(foreign).await;
+    scene.reconcile(&pool(|_| {})).await.unwrap();
+    let asked = scene.server.take();
+    scene.show(&asked.iter().filter(|(request, _)| request != "POST serviceaccounts").cloned().collect::<Vec<_>>());
+    let told = with_status(pool(|_| {}), &asked);
+    let degraded = crate::api::condition::find(&told.status.as_ref().unwrap().conditions, "Degraded").unwrap();
+    assert!(degraded.message.contains("serviceaccount coder-agent exists"), "{}", degraded.message);
+    assert_eq!(scene.reconcile(&told).await.unwrap(), Outcome::After(UNSEEN));
+    assert_eq!(scene.server.requests(), ["POST serviceaccounts", "GET serviceaccounts/coder-agent"]);
 }
 
 /// A regression here asks a thousand times for pods in a namespace whose end deletes one after the other.
