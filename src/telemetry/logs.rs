@@ -5,12 +5,12 @@
 
 use std::io;
 
-use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{FilterExt as _, FilterFn, LevelFilter};
+use tracing::Subscriber;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
 use crate::cli::LogFormat;
 
@@ -29,18 +29,19 @@ fn subscriber<W>(format: LogFormat, filter: &str, writer: W) -> Result<impl Subs
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let wanted = EnvFilter::try_new(filter)
-        .map_err(|error| format!("--log {filter:?} is not a filter like \"info\" or \"skein=debug,info\": {error}"))?;
-    let named = filter.contains(CLIENT);
-    let quiet = move |event: &Metadata<'_>| named || *event.level() <= Level::WARN || !event.target().starts_with(CLIENT);
-    // Without a hint, what is too fine for the other filter would cost more than a comparison.
-    let quiet = FilterFn::new(quiet).with_max_level_hint(LevelFilter::TRACE);
+    // By module and level only: a filter that knows spans and fields brings regular expressions into every sidecar's memory.
+    let mut wanted: Targets =
+        filter.parse().map_err(|error| format!("--log {filter:?} is not a filter like \"info\" or \"skein=debug,info\": {error}"))?;
+    if !filter.contains(CLIENT) {
+        let others = wanted.default_level().unwrap_or(LevelFilter::OFF);
+        wanted = wanted.with_target(CLIENT, others.min(LevelFilter::WARN));
+    }
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let layer = match format {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    Ok(Registry::default().with(layer.with_filter(wanted.and(quiet))))
+    Ok(Registry::default().with(layer.with_filter(wanted)))
 }
 
 #[cfg(test)]
