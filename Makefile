@@ -59,12 +59,14 @@ load: ## Load a docker-archive into it: make load IMAGE=agent.tar
 
 # --- The image
 
-# Naming the target keeps build scripts out of the static linking.
+# Naming the target keeps build scripts out of the static linking. Packed relocations are half a megabyte less that every
+# process reads when it starts.
 TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+static := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
 
 .PHONY: binary image
 binary: ## Build the static program, for release
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TARGET)
+	RUSTFLAGS="$(static)" cargo build --release --locked --target $(TARGET)
 image: binary ## Build the image localhost/skein:dev and load it into the cluster
 	@mkdir -p $(image_context)
 	@install -m 755 $(CARGO_TARGET_DIR)/$(TARGET)/release/skein $(image_context)/skein
@@ -88,8 +90,8 @@ test: ## Every test; says what ran and how long it took
 	@tests/run
 lint: ## Formatting, clippy, shellcheck
 	@tests/run lint
-bench: ## A task through two sidecars beside the same exchange on a plain client
-	@cargo bench --quiet --bench sidecar
+bench: binary ## A task through two sidecars beside the same exchange on a plain client
+	@SKEIN_BINARY=$(CARGO_TARGET_DIR)/$(TARGET)/release/skein cargo bench --quiet --bench sidecar
 generated: crds manifests ## Make anew all files that are made from the code
 crds: ## Make crds/ and docs/reference/ anew from the Rust types
 	@UPDATE=1 cargo test --quiet --test crds --test docs >/dev/null

@@ -3,6 +3,9 @@
 //!
 //! `cargo bench --bench sidecar [-- <rounds> <tasks a round>]`
 //!
+//! Beside that, what HTTP alone costs: the same body straight to the agent and back. A task through two sidecars has two
+//! such exchanges more than one by hand, whatever the sidecars do.
+//!
 //! Both sides publish the task and await its acknowledgement, take it from a pull consumer, publish the
 //! result and await its acknowledgement, acknowledge the task, and hear of the result by republishing.
 //! Rounds alternate, so that whatever else the machine does meets both. Figures are of this machine; the
@@ -63,10 +66,12 @@ async fn bench(rounds: usize, tasks: usize) {
     let client = Sidecar::start(&nats, &options("client", "client-0")).await;
     let worker = Sidecar::start(&nats, &options("worker", "worker-0")).await;
     let raw = Raw::start(&nats, &team.name).await;
-    let through = Through::new(&client);
+    let through = Through::new(format!("{}/v1/tasks?to=worker&wait=60", client.api));
+    let straight = Through::new(format!("http://127.0.0.1:{agent}/"));
     for _ in 0..200 {
         through.exchange().await;
         raw.exchange().await;
+        straight.exchange().await;
     }
 
     let mut lines = Vec::new();
@@ -79,17 +84,32 @@ async fn bench(rounds: usize, tasks: usize) {
         for _ in 0..tasks {
             by_sidecars.push(through.exchange().await);
         }
-        lines.push((by_hand, by_sidecars));
+        let mut floor = Vec::with_capacity(tasks);
+        for by_hand in &by_hand {
+            floor.push(*by_hand + straight.exchange().await + straight.exchange().await);
+        }
+        lines.push([by_hand, by_sidecars, floor]);
     }
     println!("\n1 kB task -> result, one at a time, {rounds} rounds of {tasks} each, medians of the rounds");
-    println!("{:>6} {:>12} {:>12} {:>8} {:>10}", "", "raw", "2 sidecars", "ratio", "more");
+    println!("{:>6} {:>12} {:>12} {:>8} {:>10} {:>14} {:>8}", "", "raw", "2 sidecars", "ratio", "more", "raw + 2 HTTP", "ratio");
     for percent in [50, 90, 99] {
-        let raw = median(lines.iter().map(|(raw, _)| percentile(raw, percent)));
-        let two = median(lines.iter().map(|(_, two)| percentile(two, percent)));
-        let ratio = median_of(
-            lines.iter().map(|(raw, two)| percentile(two, percent).as_secs_f64() / percentile(raw, percent).as_secs_f64()).collect(),
+        let typical = |way: usize| median(lines.iter().map(|round: &[Vec<Duration>; 3]| percentile(&round[way], percent)));
+        let ratio = |to: usize| {
+            let ratios =
+                lines.iter().map(|round| percentile(&round[1], percent).as_secs_f64() / percentile(&round[to], percent).as_secs_f64());
+            median_of(ratios.collect())
+        };
+        let [raw, two, floor] = [0, 1, 2].map(typical);
+        let more = ms(two.saturating_sub(raw));
+        println!(
+            "{:>6} {:>12} {:>12} {:>8.2} {more:>10} {:>14} {:>8.2}",
+            format!("p{percent}"),
+            ms(raw),
+            ms(two),
+            ratio(0),
+            ms(floor),
+            ratio(2)
         );
-        println!("{:>6} {:>12} {:>12} {ratio:>8.2} {:>10}", format!("p{percent}"), ms(raw), ms(two), ms(two.saturating_sub(raw)));
     }
 
     let before = (cpu(client.pid()), cpu(worker.pid()));
@@ -152,7 +172,7 @@ fn agent() -> u16 {
     receiver.recv().unwrap()
 }
 
-/// The way through two sidecars.
+/// A body sent by HTTP and answered with itself: by way of two sidecars, or straight by the agent.
 struct Through {
     client: Client<HttpConnector, Full<Bytes>>,
     url: String,
@@ -160,11 +180,11 @@ struct Through {
 }
 
 impl Through {
-    fn new(sidecar: &Sidecar) -> Self {
+    fn new(url: String) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Self { client, url: format!("{}/v1/tasks?to=worker&wait=60", sidecar.api), body: vec![b'x'; BODY].into() }
+        Self { client, url, body: vec![b'x'; BODY].into() }
     }
 
     async fn exchange(&self) -> Duration {

@@ -9,7 +9,7 @@ use super::http::{self, Response};
 use super::nats::Nats;
 use super::{free_port, until};
 
-/// The binary `skein` in its role `sidecar`.
+/// The binary `skein` in its role `sidecar`: the one that `SKEIN_BINARY` names, or that of this build.
 pub struct Sidecar {
     pub api: String,
     pub admin: String,
@@ -41,7 +41,7 @@ impl Sidecar {
     /// Starts a sidecar and does not wait for it.
     pub fn spawn(nats: &Nats, options: &Options) -> Self {
         let (api, admin) = (free_port(), free_port());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_skein"));
+        let mut command = Command::new(std::env::var_os("SKEIN_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_skein").into()));
         command
             .arg("sidecar")
             .env("SKEIN_LOG", options.log.unwrap_or("skein=debug,warn"))
