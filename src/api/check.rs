@@ -12,7 +12,7 @@ use super::labels;
 use super::names::SIDECAR_CONTAINER;
 
 /// Where agents find the local API, and where the kubelet finds the sidecar. Both are the sidecar's.
-pub const RESERVED_PORTS: [i32; 2] = [7800, 7801];
+const RESERVED_PORTS: [i32; 2] = [7800, 7801];
 
 /// One mistake in a resource, said so that the reader can mend it.
 #[derive(Clone, Debug, PartialEq, Eq)]

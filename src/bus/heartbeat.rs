@@ -64,17 +64,16 @@ impl Heartbeat {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
 
-    /// A regression here lets one pod speak for another once the broker guards subjects.
-    #[test]
-    fn the_subject_says_who_speaks() {
-        let beat = Heartbeat {
+    /// What an idle agent that is well says.
+    pub(crate) fn beat(pool: &str, agent: &str) -> Heartbeat {
+        Heartbeat {
             namespace: "default".into(),
-            pool: "a".into(),
-            agent: "a-0".into(),
+            pool: pool.into(),
+            agent: agent.into(),
             pod_uid: "u".into(),
             topology: None,
             health: Health::Healthy,
@@ -83,7 +82,13 @@ mod tests {
             draining: false,
             busy: 0,
             concurrency: 1,
-        };
+        }
+    }
+
+    /// A regression here lets one pod speak for another once the broker guards subjects.
+    #[test]
+    fn the_subject_says_who_speaks() {
+        let beat = beat("a", "a-0");
         let body = serde_json::to_vec(&beat).unwrap();
         assert_eq!(beat.subject(), "skein.heartbeat.default.a.a-0");
         assert_eq!(Heartbeat::read("skein.heartbeat.default.a.a-0", &body), Some(beat));

@@ -266,24 +266,8 @@ pub async fn listen(roster: Roster, bus: Bus, metrics: Metrics, shutdown: Cancel
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::Health;
+    use crate::bus::heartbeat::tests::beat;
     use pretty_assertions::assert_eq;
-
-    fn beat(pool: &str, agent: &str) -> Heartbeat {
-        Heartbeat {
-            namespace: "default".into(),
-            pool: pool.into(),
-            agent: agent.into(),
-            pod_uid: "u".into(),
-            topology: None,
-            health: Health::Healthy,
-            ready: true,
-            reason: None,
-            draining: false,
-            busy: 0,
-            concurrency: 1,
-        }
-    }
 
     const STALE: Duration = Duration::from_secs(30);
 

@@ -135,23 +135,11 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::Health;
+    use crate::bus::heartbeat;
     use pretty_assertions::assert_eq;
 
     fn beat(agent: &str, ready: bool, busy: u32) -> Heartbeat {
-        Heartbeat {
-            namespace: "n".into(),
-            pool: "p".into(),
-            agent: agent.into(),
-            pod_uid: String::new(),
-            topology: None,
-            health: Health::Healthy,
-            ready,
-            reason: None,
-            draining: false,
-            busy,
-            concurrency: 2,
-        }
+        Heartbeat { namespace: "n".into(), ready, busy, concurrency: 2, ..heartbeat::tests::beat("p", agent) }
     }
 
     fn at(start: Instant, seconds: u64) -> Instant {

@@ -20,19 +20,19 @@ use crate::bus::subjects::{PROGRAMS, Team};
 pub const ACK_WAIT: Duration = Duration::from_secs(10);
 /// How long the journal knows a message again. More than any retry of a publisher takes, and more than
 /// the deliveries of a task that is lost over and over.
-pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 /// How many tasks of one pool may be in flight. Slots bound the work; this must only never be reached,
 /// because a task that waits for its next attempt counts as in flight.
-pub const MAX_ACK_PENDING: i64 = 100_000;
+const MAX_ACK_PENDING: i64 = 100_000;
 /// How many pulls of one pool may be open: one a slot. The broker cannot change it later.
-pub const MAX_WAITING: i64 = 65_536;
+const MAX_WAITING: i64 = 65_536;
 
 /// The metadata of a stream that names the namespace of its topology.
-pub const META_NAMESPACE: &str = "skein.dev/namespace";
+const META_NAMESPACE: &str = "skein.dev/namespace";
 /// The metadata of a stream that names its topology.
-pub const META_TOPOLOGY: &str = "skein.dev/topology";
+const META_TOPOLOGY: &str = "skein.dev/topology";
 /// The metadata of a stream that names the UID of its topology.
-pub const META_UID: &str = "skein.dev/uid";
+const META_UID: &str = "skein.dev/uid";
 
 /// What has to happen so that something on the broker becomes what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]

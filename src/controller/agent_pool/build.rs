@@ -275,19 +275,11 @@ fn field(name: &str, path: &str) -> EnvVar {
 mod tests {
     use super::*;
     use crate::api::check::tests::pool;
+    use crate::controller::agent_pool::testing::config;
     use crate::controller::agent_pool::validate::validate;
     use pretty_assertions::assert_eq;
     use serde::Serialize;
     use serde_json::{Value, json};
-
-    fn config() -> Config {
-        Config {
-            sidecar_image: "example/skein:0.1.0".to_owned(),
-            sidecar_image_pull_policy: "IfNotPresent".to_owned(),
-            agent_nats_url: "nats://bus.skein:4222".to_owned(),
-            identity: "controller-0".to_owned(),
-        }
-    }
 
     /// Compares a whole object with the file that states it. `UPDATE=1 cargo test` writes the files anew;
     /// read the difference before committing it: each changes every agent of every cluster.

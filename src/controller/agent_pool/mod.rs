@@ -17,6 +17,8 @@ pub mod observe;
 pub mod plan;
 pub mod report;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 pub mod validate;
 

@@ -14,10 +14,10 @@ use kube::runtime::watcher::Event;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
+use super::testing::config;
 use super::*;
 use crate::api::check::tests::pool;
 use crate::bus::nats::Bus;
-use crate::controller::context::Config;
 use crate::controller::roster::Roster;
 use crate::controller::watch::{self, Writers};
 use crate::telemetry::metrics;
@@ -91,15 +91,6 @@ fn stored(body: &Value) -> Value {
     body["metadata"]["uid"] = json!(format!("uid-{name}"));
     body["metadata"]["resourceVersion"] = json!("7");
     body
-}
-
-fn config() -> Config {
-    Config {
-        sidecar_image: "example/skein:0.1.0".to_owned(),
-        sidecar_image_pull_policy: "IfNotPresent".to_owned(),
-        agent_nats_url: "nats://bus.skein:4222".to_owned(),
-        identity: "controller-0".to_owned(),
-    }
 }
 
 /// The agents of the pool, all of which have ended for good.

@@ -6,9 +6,9 @@ use super::register;
 use crate::bus::{Health, Outcome};
 
 /// Every way in which a delivery is given up for another one.
-pub const RETRIES: [&str; 6] = ["timeout", "error", "connection", "lease", "lost", "not_begun"];
+const RETRIES: [&str; 6] = ["timeout", "error", "connection", "lease", "lost", "not_begun"];
 /// Every end of a request to send a task.
-pub const SENDS: [&str; 8] =
+const SENDS: [&str; 8] =
     ["accepted", "duplicate", "bad_request", "no_route", "unknown_capability", "suspended", "too_large", "unavailable"];
 
 /// The metrics of the role `sidecar`.

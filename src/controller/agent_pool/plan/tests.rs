@@ -5,44 +5,17 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::controller::agent_pool::testing::{NEW, at, running, target};
 use crate::controller::pods::{Phase, PodFacts};
 use crate::controller::trouble::{Reason, Trouble};
-use crate::resilience::{Budget, Streak};
+use crate::resilience::Streak;
 use pretty_assertions::assert_eq;
 use proptest::prelude::*;
 
-const NEW: &str = "new";
 const OLD: &str = "old";
 
-fn at(second: u32) -> Timestamp {
-    Timestamp::from_second(1_900_000_000 + i64::from(second)).unwrap()
-}
-
-fn target(desired: u32) -> Target {
-    Target {
-        desired,
-        revision: NEW.to_owned(),
-        max_unavailable: 1,
-        stale: Duration::from_secs(30),
-        budget: Budget { max: 3, within: SignedDuration::from_secs(300) },
-        member: true,
-        ends_by_us: true,
-    }
-}
-
 fn agent(ordinal: u32, revision: &str, change: impl FnOnce(&mut PodFacts)) -> Agent {
-    let mut pod = PodFacts {
-        name: format!("a-{ordinal}"),
-        uid: format!("uid-{ordinal}"),
-        owner: Some("pool".to_owned()),
-        revision: revision.to_owned(),
-        begun: at(0),
-        ending: None,
-        grace_seconds: None,
-        phase: Phase::Running,
-        ready: true,
-        trouble: None,
-    };
+    let mut pod = PodFacts { revision: revision.to_owned(), ..running("a", ordinal) };
     change(&mut pod);
     let heard = Heard { age: Duration::from_secs(2), busy: 0, draining: false, unhealthy: false, reason: None };
     Agent { ending: pod.ending, pod: Arc::new(pod), heard: Some(heard), streak: None }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::jiff::SignedDuration;
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
@@ -11,39 +10,12 @@ use super::*;
 use crate::api::agent_pool::QueueStatus;
 use crate::api::check::tests::pool;
 use crate::controller::agent_pool::plan::{Heard, Observed, plan};
+use crate::controller::agent_pool::testing::{at, running, target};
 use crate::controller::pods::{Phase, PodFacts};
 use crate::controller::trouble::{Reason, Trouble};
-use crate::resilience::Budget;
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_900_000_000 + second).unwrap()
-}
-
-fn target() -> Target {
-    Target {
-        desired: 3,
-        revision: "new".to_owned(),
-        max_unavailable: 1,
-        stale: Duration::from_secs(30),
-        budget: Budget { max: 3, within: SignedDuration::from_secs(300) },
-        member: true,
-        ends_by_us: true,
-    }
-}
 
 fn agent(ordinal: u32, change: impl FnOnce(&mut PodFacts, &mut Heard)) -> (u32, Agent) {
-    let mut pod = PodFacts {
-        name: format!("coder-{ordinal}"),
-        uid: format!("uid-{ordinal}"),
-        owner: Some("pool-uid".to_owned()),
-        revision: "new".to_owned(),
-        begun: at(0),
-        ending: None,
-        grace_seconds: None,
-        phase: Phase::Running,
-        ready: true,
-        trouble: None,
-    };
+    let mut pod = running("coder", ordinal);
     let mut heard = Heard { age: Duration::from_secs(1), busy: 0, draining: false, unhealthy: false, reason: None };
     change(&mut pod, &mut heard);
     (ordinal, Agent { ending: pod.ending, pod: Arc::new(pod), heard: Some(heard), streak: None })
@@ -58,8 +30,8 @@ fn three() -> Seen {
     seen((0..3).map(|n| agent(n, |_, _| {})))
 }
 
-fn look(seen: &Seen, applied: &Applied, second: i64) -> AgentPoolStatus {
-    let (target, now) = (target(), at(second));
+fn look(seen: &Seen, applied: &Applied, second: u32) -> AgentPoolStatus {
+    let (target, now) = (target(3), at(second));
     status(&pool(|_| {}), seen, &target, &plan(&seen.observed, &target, now), applied, now)
 }
 
@@ -92,7 +64,7 @@ fn time_alone_is_no_news() {
         let mut pool = pool(|_| {});
         pool.status = Some(look(&seen, &Applied::default(), 100));
         for second in [101, 130, 200] {
-            let (target, now) = (target(), at(second));
+            let (target, now) = (target(3), at(second));
             let later = status(&pool, &seen, &target, &plan(&seen.observed, &target, now), &Applied::default(), now);
             assert_eq!(urgency(pool.status.as_ref(), &later), None, "after {second} seconds");
         }
@@ -128,7 +100,7 @@ fn the_reason_why_a_pool_is_not_ready_is_the_worst_one() {
 #[test]
 fn a_suspended_pool_is_not_ready_and_nothing_is_wrong_with_it() {
     let suspended = pool(|spec| spec["operatingMode"] = json!("Suspended"));
-    let target = Target { desired: 0, ..target() };
+    let target = Target { desired: 0, ..target(3) };
     let seen = seen([]);
     let status = status(&suspended, &seen, &target, &plan(&seen.observed, &target, at(9)), &Applied::default(), at(9));
     assert_eq!((reason(&status, READY), reason(&status, DEGRADED)), ("False/Suspended".into(), "False/AsExpected".into()));
