@@ -88,7 +88,7 @@ demo: ## A team of agents answers questions on a real cluster while agents are k
 .PHONY: test lint bench generated crds manifests
 test: ## Every test; says what ran and how long it took
 	@tests/run
-lint: ## Formatting, clippy, shellcheck
+lint: ## Formatting, clippy, links in comments, shellcheck
 	@tests/run lint
 bench: binary ## A task through two sidecars beside the same exchange on a plain client
 	@SKEIN_BINARY=$(CARGO_TARGET_DIR)/$(TARGET)/release/skein cargo bench --quiet --bench sidecar

@@ -101,7 +101,7 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Print the custom resource definitions
     Crds,
-    /// Print the versions of this program and of the controller in the cluster
+    /// Print the versions of this program and of what runs in the cluster
     Version(VersionArgs),
 }
 

@@ -1,6 +1,15 @@
 //! The two resources that a user declares, [`AgentPool`] and [`Topology`], and everything that names
 //! them in the cluster: conditions, labels, annotations, field managers.
 //!
+//! | file | what it does |
+//! | --- | --- |
+//! | [`agent_pool`], [`topology`] | the types; their doc comments are what `kubectl explain` says |
+//! | `schema` | what the derived schemas need to become good definitions |
+//! | [`rules`] | the rules of the definitions, for whoever asks no API server |
+//! | [`check`] | what no definition can say: mistakes in a pod template |
+//! | [`condition`] | the one rule by which conditions turn |
+//! | [`labels`], [`names`] | everything that Skein writes into metadata, and what its objects are called |
+//!
 //! Types and pure functions only: no client, no async, no clock.
 
 pub mod agent_pool;

@@ -6,6 +6,16 @@
 //!  bus ───► roster ────────┘
 //! ```
 //!
+//! | file | what it does |
+//! | --- | --- |
+//! | [`watch`], [`pods`] | what is watched, and what is kept of it |
+//! | [`roster`] | which agents have been heard, and whether a silence may be believed |
+//! | [`requests`], [`outcome`] | which objects wait for a look, and how they get it |
+//! | [`agent_pool`], [`topology`] | the two controllers |
+//! | [`trouble`] | what the kubelet and the scheduler say is wrong with a pod (pure) |
+//! | [`context`] | everything that a reconcile may use |
+//! | [`admin`], `measure` | probes and metrics |
+//!
 //! Watches, roster, probes and metrics run on every replica; the two controllers run on the one that holds
 //! the lease. A replica that loses the lease ends its process: nothing that it has begun may outlive it.
 //! One told to end finishes the reconciles that it has begun and gives the lease back.

@@ -2,16 +2,16 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | [`cluster`] | finds the API server, and says in one sentence what went wrong with it |
-//! | [`explain`] | `explain`: why there is an edge or not |
-//! | [`files`] | reads resources out of files |
-//! | [`graph`] | `graph`: who may send to whom |
-//! | [`lint`] | `lint`: judges files without a cluster |
-//! | [`status`] | `status`: reads the resources, judges them (pure), prints |
-//! | [`submit`] | `submit`: finds the gateway, sends, waits, prints |
-//! | [`team`] | one topology with its pools, out of a cluster or out of files |
-//! | [`version`] | `version`: this program's, and those of the roles in the cluster |
-//! | [`table`] | columns for people |
+//! | `cluster` | finds the API server, and says in one sentence what went wrong with it |
+//! | `explain` | `explain`: why there is an edge or not |
+//! | `files` | reads resources out of files |
+//! | `graph` | `graph`: who may send to whom |
+//! | `lint` | `lint`: judges files without a cluster |
+//! | `status` | `status`: reads the resources, judges them (pure), prints |
+//! | `submit` | `submit`: finds the gateway, sends, waits, prints |
+//! | `team` | one topology with its pools, out of a cluster or out of files |
+//! | `version` | `version`: this program's, and those of the roles in the cluster |
+//! | `table` | columns for people |
 //!
 //! It reads the API server and talks to the gateway; it never writes a resource and knows no bus.
 //! Answers go to standard output and everything else to standard error, so that scripts may pipe.

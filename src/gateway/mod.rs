@@ -9,6 +9,8 @@
 //!                                └─────► answer   what the caller sees         (pure)
 //! ```
 //!
+//! `state` is what all requests share, `roster` who has been heard, `problems` what can be wrong with a request.
+//!
 //! It speaks to the bus alone: it needs neither the controller nor the API server, holds nothing that
 //! another replica could not read from the journal, and decides from memory who is ready.
 

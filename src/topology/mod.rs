@@ -11,6 +11,8 @@
 //!  facts of the pools ┼──program──► one PoolProgram a pool, one TeamProgram for the gateway
 //!                     └──findings─► what is weak in the design, and the line that mends it
 //! ```
+//!
+//! [`membership`] says which topology has a pool that several name; [`mod@explain`] says of one edge why it is there or not.
 
 pub mod check;
 pub mod edges;

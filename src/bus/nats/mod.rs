@@ -8,6 +8,7 @@
 //! | [`consumer`] | pulls tasks one by one, and says what became of them |
 //! | [`results`] | waits for outcomes, and finds old ones |
 //! | [`search`] | finds one task by its id |
+//! | `direct` | reads messages of a stream without a consumer |
 //! | [`programs`] | what the controller wants sidecars and gateway to know |
 //! | [`journal`] | what streams, consumers and the bucket must look like; pure |
 //! | [`trim`] | what a journal may forget; pure |

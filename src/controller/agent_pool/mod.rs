@@ -5,6 +5,8 @@
 //!  stores      pure         orphans   pure      pure     writes    pure, then one write of the status
 //! ```
 //!
+//! [`degraded`] is what `report` says is wrong with a pool; [`memory`] is what a look leaves to the next one.
+//!
 //! A pool that is being deleted is left alone: its objects carry an owner reference, so the API server's
 //! garbage collector ends them, and each pod ends its work first.
 

@@ -7,6 +7,9 @@
 //!  poll (every few seconds, the bus only) ◄───────┘ what is in force
 //! ```
 //!
+//! `farewell` takes a topology off the bus that is being deleted, when [`drain`] lets it; [`memory`] is what a look
+//! leaves to the next one.
+//!
 //! `poll` looks at the bus, and asks for a reconcile of a topology when the bus is not what it should
 //! be; it also counts queues and trims journals. A reconcile asks the bus afresh. So nothing is written
 //! to the API server, and nothing asked of it, while nothing changes.

@@ -2,9 +2,9 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | [`draw`] | the graph of a team (pure) |
-//! | [`text`] | a graph for people (pure) |
-//! | [`dot`] | a graph in the language of Graphviz (pure) |
+//! | `draw` | the graph of a team (pure) |
+//! | `text` | a graph for people (pure) |
+//! | `dot` | a graph in the language of Graphviz (pure) |
 
 mod dot;
 mod draw;

@@ -2,8 +2,8 @@
 //!
 //! | file | what it does |
 //! | --- | --- |
-//! | [`schema`] | what the schema of a definition refuses (pure) |
-//! | [`judge`] | from documents to remarks: schema, rules, checks, findings, and what several documents say together (pure) |
+//! | `schema` | what the schema of a definition refuses (pure) |
+//! | `judge` | from documents to remarks: schema, rules, checks, findings, and what several documents say together (pure) |
 
 pub(super) mod judge;
 mod schema;

@@ -112,12 +112,12 @@ impl Metrics {
         self.tasks.with_label_values(&[outcome.as_str()]).inc();
     }
 
-    /// A delivery was given up; `reason` is one of [`RETRIES`].
+    /// A delivery was given up; `reason` is one of `RETRIES`.
     pub fn retried(&self, reason: &str) {
         self.retries.with_label_values(&[reason]).inc();
     }
 
-    /// The agent asked to send a task; `result` is one of [`SENDS`].
+    /// The agent asked to send a task; `result` is one of `SENDS`.
     pub fn sent(&self, result: &str) {
         self.sends.with_label_values(&[result]).inc();
     }
