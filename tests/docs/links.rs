@@ -7,7 +7,8 @@ use pretty_assertions::assert_eq;
 
 use crate::{between, files, read, root};
 
-fn pages() -> Vec<PathBuf> {
+/// All pages that people read, but for those of single examples.
+pub(crate) fn pages() -> Vec<PathBuf> {
     let mut pages = files("docs", ".md");
     pages.extend(files("charts", ".md"));
     pages.extend(["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "examples/README.md", "deploy/local/README.md"].map(PathBuf::from));

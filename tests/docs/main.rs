@@ -8,6 +8,7 @@ mod fields;
 #[path = "../support/golden.rs"]
 mod golden;
 mod links;
+mod local_api;
 mod map;
 mod metrics;
 mod problems;

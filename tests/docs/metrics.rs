@@ -88,3 +88,19 @@ fn the_page_of_metrics_explains_every_label() {
     }
     assert_eq!(explained, used.iter().map(String::as_str).collect());
 }
+
+/// A query with a metric that does not exist finds nothing, and nobody is told.
+#[test]
+fn every_metric_that_a_page_names_exists() {
+    let table = read("docs/reference/metrics.md");
+    let known: BTreeSet<_> = between(&table, "\n| `", "`").collect();
+    for page in crate::links::pages() {
+        let text = read(&page);
+        let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let roles = ["skein_controller_", "skein_gateway_", "skein_sidecar_"];
+        for word in words.filter(|word| roles.iter().any(|role| word.starts_with(role) && word != role)) {
+            let name = word.strip_suffix("_bucket").unwrap_or(word);
+            assert!(known.contains(name), "{}: there is no metric {name}", page.display());
+        }
+    }
+}
