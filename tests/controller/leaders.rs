@@ -5,21 +5,32 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use skein::controller::{End, LEASE};
 
-use crate::stage::{Controller, Stage};
+use crate::stage::{Controller, Stage, Team};
 use crate::support::eventually;
 use crate::support::proxy::Proxy;
 
-/// A regression here leaves pools to themselves for as long as a lease lasts at each upgrade.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_told_to_end_hands_over_at_once() {
-    let stage = Stage::new().await;
-    let (team, _kubelet) = (stage.team(), stage.kubelet());
+/// Two controllers: the first one has made a pool of two agents, the second one stands by.
+async fn two(stage: &Stage, team: &Team) -> (Controller, Controller) {
     team.create_topology().await;
     let first = stage.controller("first").await;
     team.create_pool(2, json!({})).await;
     team.until_settled(2).await;
     let second = stage.controller("second").await;
     eventually("the second one has looked at the lease", || async { (second.proxy.looks() > 0).then_some(()) }).await;
+    (first, second)
+}
+
+/// Waits until a controller that stood by acts.
+async fn writes(controller: &Controller) {
+    eventually("it writes", || async { (!controller.proxy.writes().is_empty()).then_some(()) }).await;
+}
+
+/// A regression here leaves pools to themselves for as long as a lease lasts at each upgrade.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_told_to_end_hands_over_at_once() {
+    let stage = Stage::new().await;
+    let (team, _kubelet) = (stage.team(), stage.kubelet());
+    let (first, second) = two(&stage, &team).await;
     team.edit(json!({"replicas": 3})).await;
     team.until_settled(3).await;
     assert_eq!(second.proxy.writes(), Vec::<String>::new(), "the second one stands by");
@@ -27,7 +38,7 @@ async fn one_that_is_told_to_end_hands_over_at_once() {
     let told = Instant::now();
     assert_eq!(first.end().await, Ok(End::Told));
     team.edit(json!({"replicas": 4})).await;
-    eventually("the second one writes", || async { (!second.proxy.writes().is_empty()).then_some(()) }).await;
+    writes(&second).await;
     let took = told.elapsed();
     println!("hand-over: {took:?}");
     assert!(took < Duration::from_secs(2), "{took:?}");
@@ -41,12 +52,7 @@ async fn one_that_is_told_to_end_hands_over_at_once() {
 async fn one_that_dies_is_followed_once_its_lease_has_run_out() {
     let stage = Stage::new().await;
     let (team, _kubelet) = (stage.team(), stage.kubelet());
-    team.create_topology().await;
-    let first = stage.controller("first").await;
-    team.create_pool(2, json!({})).await;
-    team.until_settled(2).await;
-    let second = stage.controller("second").await;
-    eventually("the second one has looked at the lease", || async { (second.proxy.looks() > 0).then_some(()) }).await;
+    let (first, second) = two(&stage, &team).await;
     let (renewals, looks) = (first.proxy.renewals(), second.proxy.looks());
     eventually("the lease is renewed again and again", || async { (first.proxy.renewals() > renewals + 2).then_some(()) }).await;
     assert_eq!(second.proxy.looks(), looks, "who stands by only listens");
@@ -55,7 +61,7 @@ async fn one_that_dies_is_followed_once_its_lease_has_run_out() {
     let killed = Instant::now();
     first.kill().await;
     team.edit(json!({"replicas": 3})).await;
-    eventually("the second one writes", || async { (!second.proxy.writes().is_empty()).then_some(()) }).await;
+    writes(&second).await;
     let (took, looks) = (killed.elapsed(), second.proxy.looks() - looks);
     println!("take-over: {took:?}, {looks} reads");
     assert!(took < LEASE + Duration::from_secs(2), "{took:?}");
