@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 
 /// How long a call may wait for the broker.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,6 +48,14 @@ impl BusError {
             RequestErrorKind::NoResponders => Self::NoJournal,
             RequestErrorKind::MaxPayloadExceeded => Self::TooLarge { limit },
             RequestErrorKind::InvalidSubject | RequestErrorKind::Other => Self::Other(error.to_string()),
+        }
+    }
+
+    pub(super) fn of_consumer(error: &ConsumerError) -> Self {
+        match error.kind() {
+            ConsumerErrorKind::TimedOut => Self::Timeout,
+            ConsumerErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Self::NoJournal,
+            _ => Self::other(error),
         }
     }
 

@@ -141,7 +141,7 @@ impl Bus {
         };
         let read = async {
             let stream = self.jetstream().get_stream_no_info(bucket()).await.map_err(BusError::other)?;
-            let consumer = stream.create_consumer(config).await.map_err(|error| missing(&error))?;
+            let consumer = stream.create_consumer(config).await.map_err(|error| BusError::of_consumer(&error))?;
             let mut left = consumer.cached_info().num_pending;
             let mut entries = BTreeMap::new();
             while left > 0 {
@@ -327,15 +327,6 @@ fn said(message: &Message) -> Option<(String, Entry)> {
     let key = subject.strip_prefix("$KV.")?.strip_prefix(PROGRAMS)?.strip_prefix('.')?.to_owned();
     let gone = text(message, OPERATION).is_some() || text(message, "Nats-Marker-Reason").is_some();
     Some((key, if gone { Entry::Gone } else { Entry::Is(message.payload.clone()) }))
-}
-
-pub(super) fn missing(error: &async_nats::jetstream::stream::ConsumerError) -> BusError {
-    use async_nats::jetstream::{ErrorCode, stream::ConsumerErrorKind};
-    match error.kind() {
-        ConsumerErrorKind::TimedOut => BusError::Timeout,
-        ConsumerErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => BusError::NoJournal,
-        _ => BusError::other(error),
-    }
 }
 
 fn subject(key: &str) -> String {

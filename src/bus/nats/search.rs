@@ -15,7 +15,6 @@ use futures::StreamExt as _;
 use super::connection::Bus;
 use super::direct::{Start, number, text};
 use super::error::BusError;
-use super::programs::missing;
 use crate::bus::envelope::{Task, TaskResult, header};
 use crate::bus::subjects::Team;
 
@@ -153,7 +152,7 @@ impl Bus {
         };
         let read = async {
             let stream = self.jetstream().get_stream_no_info(team.stream()).await.map_err(BusError::other)?;
-            let consumer = stream.create_consumer(config).await.map_err(|error| missing(&error))?;
+            let consumer = stream.create_consumer(config).await.map_err(|error| BusError::of_consumer(&error))?;
             let info = consumer.cached_info();
             let mut left = info.num_pending;
             let mut found = None;
