@@ -16,7 +16,7 @@
 //! | [`bus`] | subjects, envelope, heartbeat (pure), and `bus::nats`, the client of the broker | `api`, `lock`, `topology` |
 //! | [`kubernetes`] | effects on the API server that any controller needs: reads, writes, events, leader election | `lock` |
 //! | [`http`] | problem documents, and what else both HTTP interfaces share | `bus` |
-//! | [`telemetry`] | logs, metrics, the server for probes and metrics | `bus`, `cli`, `kubernetes` |
+//! | [`telemetry`] | logs, metrics, the server for probes and metrics | `bus`, `cli`, `kubernetes`, `topology` |
 //! | [`controller`] | role: makes the cluster and the bus match the resources | `api`, `bus`, `cli`, `kubernetes`, `lock`, `process`, `resilience`, `telemetry`, `topology` |
 //! | [`sidecar`] | role: serves one agent, the only holder of the bus in its pod | `bus`, `cli`, `http`, `lock`, `resilience`, `telemetry`, `topology` |
 //! | [`gateway`] | role: takes tasks from outside, without the API server | `bus`, `cli`, `http`, `lock`, `process`, `telemetry`, `topology` |

@@ -24,6 +24,7 @@ fn task(id: &str) -> Task {
         id: id.to_owned(),
         correlation_id: id.to_owned(),
         parent_id: None,
+        ancestry: vec![],
         from_pool: "planner".to_owned(),
         from_agent: "planner-0".to_owned(),
         created: 1,

@@ -44,6 +44,10 @@ pub struct TopologySpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["pool".into()]))]
     pub members: Vec<Member>,
 
+    /// delegation says how far a task may be passed on.
+    #[serde(default)]
+    pub delegation: DelegationSpec,
+
     /// journal says how the team's one ordered record is stored.
     #[serde(default)]
     pub journal: JournalSpec,
@@ -78,6 +82,30 @@ pub struct Member {
     #[schemars(length(max = 100), inner(length(min = 1, max = 50)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub peers: Vec<String>,
+}
+
+/// How far a task may be passed on.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DelegationSpec {
+    /// maxDepth is how often a task may be passed on: a task from outside has depth 0, what is sent on its behalf has depth 1, and so on. Default 8.
+    #[serde(default = "default_max_depth")]
+    #[schemars(range(min = 1, max = 64))]
+    pub max_depth: i32,
+
+    /// cycles says what becomes of a task that would come back to a pool which works on a task that it is part of: Refused, or Allowed, where that pool may wait for itself. Default Refused.
+    #[serde(default)]
+    pub cycles: Cycles,
+}
+
+/// What becomes of a task that would come back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Cycles {
+    /// It is refused before it is sent.
+    #[default]
+    Refused,
+    /// It is sent; the depth alone ends the circle.
+    Allowed,
 }
 
 /// How the team's journal is stored.
@@ -203,6 +231,12 @@ impl std::fmt::Display for Finding {
     }
 }
 
+impl Default for DelegationSpec {
+    fn default() -> Self {
+        Self { max_depth: default_max_depth(), cycles: Cycles::default() }
+    }
+}
+
 impl Default for JournalSpec {
     fn default() -> Self {
         Self {
@@ -214,6 +248,9 @@ impl Default for JournalSpec {
     }
 }
 
+fn default_max_depth() -> i32 {
+    8
+}
 fn default_journal_replicas() -> i32 {
     1
 }

@@ -6,6 +6,7 @@
 //! | `Skein-Task-Id` | yes | yes | a UUID of version 7: its first 48 bits are the time in milliseconds |
 //! | `Skein-Correlation-Id` | yes | yes | the id of the first task of the tree |
 //! | `Skein-Parent-Id` | if any | | the task that the sender works on |
+//! | `Skein-Ancestry` | if any | | the pools that work on the tasks which this one is part of, the outermost first and the sender last: `planner,writer`. Their number is the depth of the task |
 //! | `Skein-From-Pool`, `Skein-From-Agent` | yes | yes | who published this message |
 //! | `Skein-Created` | yes | yes | milliseconds since 1970 |
 //! | `Skein-Deadline` | if any | | milliseconds since 1970 |
@@ -28,6 +29,8 @@ pub mod header {
     pub const CORRELATION_ID: &str = "Skein-Correlation-Id";
     /// The task that the sender works on.
     pub const PARENT_ID: &str = "Skein-Parent-Id";
+    /// The pools that work on the tasks which this one is part of.
+    pub const ANCESTRY: &str = "Skein-Ancestry";
     /// The pool of the publisher.
     pub const FROM_POOL: &str = "Skein-From-Pool";
     /// The agent that published.
@@ -77,6 +80,9 @@ pub struct Task {
     pub correlation_id: String,
     /// The task that the sender works on, if any.
     pub parent_id: Option<String>,
+    /// The pools that work on the tasks which it is part of, the outermost first: see
+    /// [`crate::topology::delegation`].
+    pub ancestry: Vec<String>,
     /// The pool that sent it.
     pub from_pool: String,
     /// The agent that sent it, and that learns its outcome.
@@ -192,6 +198,9 @@ impl Task {
             (header::CREATED, self.created.to_string()),
         ];
         push(&mut headers, header::PARENT_ID, self.parent_id.as_ref());
+        if !self.ancestry.is_empty() {
+            headers.push((header::ANCESTRY, self.ancestry.join(",")));
+        }
         push(&mut headers, header::DEADLINE, self.deadline.map(|d| d.to_string()).as_ref());
         describe(&mut headers, &self.trace, &self.payload);
         headers
@@ -206,6 +215,7 @@ impl Task {
             id: required(&get, header::TASK_ID)?,
             correlation_id: required(&get, header::CORRELATION_ID)?,
             parent_id: get(header::PARENT_ID).map(str::to_owned),
+            ancestry: get(header::ANCESTRY).map(ancestry).transpose()?.unwrap_or_default(),
             from_pool: required(&get, header::FROM_POOL)?,
             from_agent: required(&get, header::FROM_AGENT)?,
             created: number(&required(&get, header::CREATED)?, header::CREATED)?,
@@ -289,6 +299,17 @@ fn number(value: &str, header: &'static str) -> Result<i64, Malformed> {
     value.parse().map_err(|_| Malformed { header, problem: "is not a number of milliseconds" })
 }
 
+fn ancestry(value: &str) -> Result<Vec<String>, Malformed> {
+    // The names of pools are DNS labels.
+    let name = |pool: &str| !pool.is_empty() && pool.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let pools: Vec<&str> = value.split(',').map(str::trim).collect();
+    if pools.iter().all(|pool| name(pool)) {
+        Ok(pools.into_iter().map(str::to_owned).collect())
+    } else {
+        Err(Malformed { header: header::ANCESTRY, problem: "is not a list of pools" })
+    }
+}
+
 fn trace<'a>(get: impl Fn(&'static str) -> Option<&'a str>) -> Trace {
     Trace { parent: get(header::TRACEPARENT).map(str::to_owned), state: get(header::TRACESTATE).map(str::to_owned) }
 }
@@ -324,9 +345,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_task_survives_the_bus(id in "[a-z0-9-]{1,40}", deadline in prop::option::of(any::<i64>()), parent in prop::option::of("[a-z0-9]{1,9}"),
+            ancestry in prop::collection::vec("[a-z][a-z0-9-]{0,9}", 0..5),
             created in any::<i64>(), body in prop::collection::vec(any::<u8>(), 0..64), kind in prop::option::of("[a-z/]{1,20}")) {
             let task = Task {
-                id, correlation_id: "c".into(), parent_id: parent, from_pool: "p".into(), from_agent: "p-0".into(), created, deadline,
+                id, correlation_id: "c".into(), parent_id: parent, ancestry, from_pool: "p".into(), from_agent: "p-0".into(), created, deadline,
                 trace: Trace { parent: Some("00-1-2-01".into()), state: None },
                 payload: Payload { body: body.into(), content_type: kind },
             };
@@ -350,6 +372,17 @@ mod tests {
     fn a_reason_of_many_lines_becomes_one() {
         let headers = result(Outcome::Failed, "first\r\nNats-Msg-Id: forged\n").headers();
         assert_eq!(get(&headers)(header::REASON), Some("first  Nats-Msg-Id: forged"));
+    }
+
+    /// What is no list of pools could hide the pool that the task must not come back to.
+    #[test]
+    fn an_ancestry_that_cannot_be_read_is_refused() {
+        for (value, read) in
+            [("a,b-1", Some(vec!["a", "b-1"])), ("a, b", Some(vec!["a", "b"])), ("", None), ("a,,b", None), ("A", None), ("a;b", None)]
+        {
+            let read = read.map(|pools| pools.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(ancestry(value).ok(), read, "{value:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ fn stored() -> StoredTask {
             id: "t".into(),
             correlation_id: "c".into(),
             parent_id: None,
+            ancestry: vec![],
             from_pool: "_gateway".into(),
             from_agent: "g-0".into(),
             created: 1_000,

@@ -50,6 +50,7 @@ pub(super) async fn submit(gateway: &Gateway, team: Team, uri: &Uri, headers: &H
         correlation_id: id.clone(),
         id,
         parent_id: None,
+        ancestry: vec![],
         from_pool: GATEWAY.to_owned(),
         from_agent: gateway.identity.clone(),
         created,

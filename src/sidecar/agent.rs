@@ -175,7 +175,9 @@ pub fn headers<'a>(task: &'a Task, attempt: u32, trace: &'a Trace) -> Vec<(&'sta
         ("Skein-From", Cow::from(&task.from_pool)),
         ("Skein-Attempt", Cow::from(attempt.to_string())),
     ];
+    let ancestry = (!task.ancestry.is_empty()).then(|| Cow::from(task.ancestry.join(",")));
     let sometimes = [
+        (names::ANCESTRY, ancestry),
         (names::DEADLINE, deadline.map(|deadline| Cow::from(deadline.to_string()))),
         (envelope::header::CONTENT_TYPE, task.payload.content_type.as_ref().map(Cow::from)),
         (names::TRACEPARENT, trace.parent.as_ref().map(Cow::from)),

@@ -191,6 +191,7 @@ mod tests {
             id: id.into(),
             correlation_id: "c".into(),
             parent_id: None,
+            ancestry: vec![],
             from_pool: "p".into(),
             from_agent: "p-0".into(),
             created: 0,

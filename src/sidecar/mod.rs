@@ -9,7 +9,7 @@
 //!   agent ──api/tasks──► bus, and results back
 //! ```
 //!
-//! [`health`], [`reprieve`], [`api::route`], [`delivery::decide`] and [`state::Snapshot`] are pure and decide;
+//! [`health`], [`reprieve`], [`api::route`], [`api::child`], [`delivery::decide`] and [`state::Snapshot`] are pure and decide;
 //! the other files do. Nothing here knows the API server.
 
 pub mod admin;

@@ -80,7 +80,7 @@ pub fn edges(spec: &TopologySpec) -> Vec<Edge> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::api::topology::{JournalSpec, Member};
+    use crate::api::topology::{DelegationSpec, JournalSpec, Member};
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;
 
@@ -95,6 +95,7 @@ pub(crate) mod tests {
                     peers: peers.iter().map(|p| (*p).to_owned()).collect(),
                 })
                 .collect(),
+            delegation: DelegationSpec::default(),
             journal: JournalSpec::default(),
         }
     }
@@ -155,7 +156,7 @@ pub(crate) mod tests {
                 manager: manager.map(|m| format!("p{m}")),
                 peers: peers.iter().filter(|(from, _)| *from == i).map(|(_, to)| format!("p{to}")).collect(),
             }).collect();
-            let spec = TopologySpec { architecture, members, journal: JournalSpec::default() };
+            let spec = TopologySpec { architecture, members, delegation: DelegationSpec::default(), journal: JournalSpec::default() };
             let edges = edges(&spec);
             let pairs: BTreeSet<_> = edges.iter().map(|e| (&e.from, &e.to)).collect();
             prop_assert_eq!(pairs.len(), edges.len());

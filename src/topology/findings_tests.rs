@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::edges::tests::spec;
 use super::super::{check, edges};
 use super::*;
-use crate::api::topology::{JournalSpec, MAX_FINDINGS};
+use crate::api::topology::{DelegationSpec, JournalSpec, MAX_FINDINGS};
 use crate::topology::Hearing;
 
 type Pools = BTreeMap<String, PoolFacts>;
@@ -207,7 +207,12 @@ pub(in super::super) fn team() -> impl Strategy<Value = (TopologySpec, Pools)> {
             manager: manager.filter(|_| !flat && i > 0).map(|index| name(index.index(i))),
             peers: peers.iter().filter(|peer| !flat && **peer != i && **peer < all.len()).map(|peer| name(*peer)).collect(),
         });
-        let spec = TopologySpec { architecture, members: members.collect(), journal: JournalSpec::default() };
+        let spec = TopologySpec {
+            architecture,
+            members: members.collect(),
+            delegation: DelegationSpec::default(),
+            journal: JournalSpec::default(),
+        };
         let facts = all.iter().enumerate().filter_map(|(i, (_, pool))| {
             let (agents, capabilities) = pool.as_ref()?;
             let mut facts = pools(&[("p", *agents, &[])]).remove("p")?;

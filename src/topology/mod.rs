@@ -9,12 +9,14 @@
 //!       └──edges──► who may send to whom, and why
 //!                     │
 //!  facts of the pools ┼──program──► one PoolProgram a pool, one TeamProgram for the gateway
+//!                     │               └──delegation──► may this task go on to that pool
 //!                     └──findings─► what is weak in the design, and the line that mends it
 //! ```
 //!
 //! [`membership`] says which topology has a pool that several name; [`mod@explain`] says of one edge why it is there or not.
 
 pub mod check;
+pub mod delegation;
 pub mod edges;
 pub mod explain;
 pub mod findings;
@@ -22,6 +24,7 @@ pub mod membership;
 pub mod program;
 
 pub use check::check;
+pub use delegation::Delegation;
 pub use edges::{Edge, Relation, edges};
 pub use explain::{Explanation, explain};
 pub use findings::findings;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::delegation::Delegation;
 use super::edges::{Edge, Relation};
 use crate::api::agent_pool::{AgentPoolSpec, HealthSpec, OperatingMode};
 
@@ -78,6 +79,9 @@ pub struct PoolProgram {
     pub routes: Vec<Route>,
     /// The pools that may send tasks to this one. The gateway always may.
     pub senders: Vec<String>,
+    /// How far a task may be passed on.
+    #[serde(default)]
+    pub delegation: Delegation,
 }
 
 /// Somebody whom a pool may send tasks to.
@@ -122,7 +126,7 @@ pub struct Program {
 /// Compiles the programs of a topology. Edges from or to a pool without facts are left out: that pool
 /// does not exist or belongs to another topology, and the rest of the team works on.
 #[must_use]
-pub fn program(topology: &str, edges: &[Edge], all: &BTreeMap<String, PoolFacts>) -> Program {
+pub fn program(topology: &str, delegation: Delegation, edges: &[Edge], all: &BTreeMap<String, PoolFacts>) -> Program {
     let route = |pool: &str, relation| {
         all.get(pool).map(|facts| Route {
             pool: pool.to_owned(),
@@ -141,6 +145,7 @@ pub fn program(topology: &str, edges: &[Edge], all: &BTreeMap<String, PoolFacts>
                 max_deliveries: facts.max_deliveries,
                 routes: edges.iter().filter(|e| e.from == *pool).filter_map(|e| route(&e.to, Some(e.relation))).collect(),
                 senders: edges.iter().filter(|e| e.to == *pool && all.contains_key(&e.from)).map(|e| e.from.clone()).collect(),
+                delegation,
             };
             (pool.clone(), program)
         })
@@ -168,6 +173,10 @@ mod tests {
         Edge { from: from.to_owned(), to: to.to_owned(), relation: Relation::Delegate }
     }
 
+    fn compiled(edges: &[Edge], all: &BTreeMap<String, PoolFacts>) -> Program {
+        program("team", Delegation::default(), edges, all)
+    }
+
     fn facts(names: &[&str]) -> BTreeMap<String, PoolFacts> {
         names
             .iter()
@@ -182,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_member_whose_pool_is_missing_leaves_the_rest_working() {
-        let program = program("team", &[edge("a", "b"), edge("a", "ghost"), edge("ghost", "b")], &facts(&["a", "b"]));
+        let program = compiled(&[edge("a", "b"), edge("a", "ghost"), edge("ghost", "b")], &facts(&["a", "b"]));
         assert_eq!(program.pools["a"].routes.iter().map(|r| r.pool.as_str()).collect::<Vec<_>>(), ["b"]);
         assert_eq!(program.pools["b"].senders, ["a"]);
         assert_eq!(program.team.routes.len(), 2);
@@ -190,11 +199,14 @@ mod tests {
 
     #[test]
     fn the_revision_changes_with_what_is_said_and_only_then() {
-        let base = program("team", &[edge("a", "b")], &facts(&["a", "b"]));
-        assert_eq!(base, program("team", &[edge("a", "b")], &facts(&["a", "b"])));
+        let base = compiled(&[edge("a", "b")], &facts(&["a", "b"]));
+        assert_eq!(base, compiled(&[edge("a", "b")], &facts(&["a", "b"])));
         let mut suspended = facts(&["a", "b"]);
         suspended.get_mut("b").unwrap().suspended = true;
-        let other = program("team", &[edge("a", "b")], &suspended);
+        let other = compiled(&[edge("a", "b")], &suspended);
+        assert_ne!(base.team.revision, other.team.revision);
+        let circular = Delegation { allow_cycles: true, ..Delegation::default() };
+        let other = program("team", circular, &[edge("a", "b")], &facts(&["a", "b"]));
         assert_ne!(base.team.revision, other.team.revision);
         assert_eq!(base.pools["a"].revision, base.team.revision);
     }

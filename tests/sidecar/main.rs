@@ -6,6 +6,7 @@
 mod support;
 
 mod broker;
+mod delegation;
 mod delivery;
 mod draining;
 mod health;

@@ -8,7 +8,7 @@ use skein::api::topology::JournalSpec;
 use skein::bus::envelope::{Payload, Trace};
 use skein::bus::nats::{Bus, BusError, Results, journal};
 use skein::bus::{Task, TaskResult, Team as Name, ids, subjects};
-use skein::topology::{Edge, PoolFacts, Relation, program};
+use skein::topology::{Delegation, Edge, PoolFacts, Relation, program};
 
 use super::nats::Nats;
 use super::{until, within};
@@ -18,6 +18,8 @@ pub struct Team {
     pub name: Name,
     pub bus: Bus,
     pub results: Results,
+    /// How far a task may be passed on; to be followed by [`Self::write_programs`] when it changes.
+    pub delegation: Delegation,
     edges: Vec<Edge>,
     pools: BTreeMap<String, PoolFacts>,
 }
@@ -49,7 +51,7 @@ impl Team {
                 ((*pool).to_owned(), facts)
             })
             .collect();
-        Self { name: Name::new("test", "team"), bus, results, edges, pools }
+        Self { name: Name::new("test", "team"), bus, results, delegation: Delegation::default(), edges, pools }
     }
 
     /// Changes what is known of a pool; to be followed by [`Self::write_programs`].
@@ -73,7 +75,7 @@ impl Team {
     }
 
     pub async fn write_programs(&self) {
-        let program = program(&self.name.topology, &self.edges, &self.pools);
+        let program = program(&self.name.topology, self.delegation, &self.edges, &self.pools);
         for (pool, program) in &program.pools {
             let key = subjects::pool_program_key(&self.name.namespace, pool);
             let program = Bytes::from(serde_json::to_vec(program).unwrap());
@@ -97,6 +99,7 @@ impl Team {
             correlation_id: id.clone(),
             id,
             parent_id: None,
+            ancestry: vec![],
             from_pool: subjects::GATEWAY.to_owned(),
             from_agent: "test".to_owned(),
             created: jiff::Timestamp::now().as_millisecond(),

@@ -169,6 +169,7 @@ impl Stage {
             id: id.to_owned(),
             correlation_id: id.to_owned(),
             parent_id: None,
+            ancestry: vec![],
             from_pool: "_gateway".to_owned(),
             from_agent: "gateway-0".to_owned(),
             created: 1,

@@ -231,11 +231,14 @@ fn place(reply: &str) -> Option<(u32, u64)> {
     Some((delivered.parse().ok()?, sequence.parse().ok()?))
 }
 
-/// The subject is what the broker lets a sender publish to, the header is only what it says; and the
-/// name of the sending agent becomes a part of the subject of the outcome.
+/// The subject is what the broker lets a sender publish to, the header is only what it says, and the
+/// ancestry of what a pool sends ends with that pool; and the name of the sending agent becomes a part of the subject of the outcome.
 fn honest(task: Task, subject: &str) -> Result<Task, Malformed> {
     if subject.rsplit('.').next() != Some(task.from_pool.as_str()) {
         return Err(Malformed { header: header::FROM_POOL, problem: "is not the pool in the subject of the message" });
+    }
+    if task.ancestry.last().is_some_and(|last| *last != task.from_pool) {
+        return Err(Malformed { header: header::ANCESTRY, problem: "does not end with the pool that sent the task" });
     }
     let plain = task.from_agent.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if plain { Ok(task) } else { Err(Malformed { header: header::FROM_AGENT, problem: "is not the name of an agent" }) }

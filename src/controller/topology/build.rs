@@ -36,7 +36,7 @@ pub struct Wanted {
 /// When a program cannot be written as JSON, which cannot be.
 pub fn build(topology: &Topology, members: &Members, accepted: &Accepted) -> Result<Wanted, String> {
     let team = team(topology);
-    let compiled = program(&team.topology, &accepted.edges, &accepted.pools);
+    let compiled = program(&team.topology, (&topology.spec.delegation).into(), &accepted.edges, &accepted.pools);
     let mut programs = BTreeMap::new();
     for (pool, program) in &compiled.pools {
         programs.insert(pool_program_key(&team.namespace, pool), json(program)?);

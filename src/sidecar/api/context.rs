@@ -28,6 +28,8 @@ pub(super) async fn context(State(sidecar): State<Arc<Sidecar>>) -> Json<Value> 
                 "id": in_hand.task.id,
                 "correlationId": in_hand.task.correlation_id,
                 "from": in_hand.task.from_pool,
+                "ancestry": in_hand.task.ancestry,
+                "depth": in_hand.task.ancestry.len(),
                 "attempt": in_hand.attempt,
                 "deadline": in_hand.task.deadline.and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|time| time.to_string()),
             })

@@ -9,6 +9,7 @@
 //! | `GET /v1/tasks/{id}`, `GET /v1/tasks/{id}/result` | what became of a task that was sent |
 //! | `GET /v1/context`, `GET /v1/peers` | who the agent is, and whom it may reach |
 
+pub mod child;
 pub mod context;
 pub mod pull;
 pub mod route;

@@ -1,8 +1,9 @@
-//! Where a task may go. Pure: the program of the pool decides.
+//! Where a task may go. Pure: the program of the pool decides, and the ancestry of the task.
 
 use axum::http::StatusCode;
 
 use crate::http::Problem;
+use crate::topology::delegation::{self, Refusal};
 use crate::topology::{PoolProgram, Route};
 
 /// Whom a task is for.
@@ -15,11 +16,21 @@ pub enum Target<'a> {
 }
 
 /// The pool that a task goes to, or why it goes nowhere: a problem, and the word of it for the metrics.
-/// `turn` shares a capability evenly among the pools that have it.
+/// `ancestry` is that of the task, and `turn` shares a capability evenly among the pools that have it and
+/// may be sent to.
 ///
 /// # Errors
-/// When there is no edge, nobody has the capability, or the pool takes no work for now.
-pub fn route<'a>(program: &'a PoolProgram, from: &str, target: Target<'_>, turn: usize) -> Result<&'a Route, (Problem, &'static str)> {
+/// When there is no edge, nobody has the capability, the task may not be passed on to it, or the pool takes
+/// no work for now.
+pub fn route<'a>(
+    program: &'a PoolProgram,
+    from: &str,
+    ancestry: &[String],
+    target: Target<'_>,
+    turn: usize,
+) -> Result<&'a Route, (Problem, &'static str)> {
+    let judge = |route: &Route| delegation::judge(ancestry, &route.pool, program.delegation);
+    let refused = |refusal| refused(&refusal, program, ancestry);
     match target {
         Target::Pool(pool) => {
             let Some(route) = program.routes.iter().find(|route| route.pool == pool) else {
@@ -29,6 +40,7 @@ pub fn route<'a>(program: &'a PoolProgram, from: &str, target: Target<'_>, turn:
                 let problem = Problem::new(StatusCode::FORBIDDEN, "no-route", "The topology does not allow this", detail);
                 return Err((problem.with("pools", reachable), "no_route"));
             };
+            judge(route).map_err(refused)?;
             if route.suspended { Err((suspended(&format!("pool {pool:?} is suspended")), "suspended")) } else { Ok(route) }
         }
         Target::Capability(capability) => {
@@ -41,13 +53,34 @@ pub fn route<'a>(program: &'a PoolProgram, from: &str, target: Target<'_>, turn:
                 let problem = Problem::new(StatusCode::NOT_FOUND, "unknown-capability", "Nobody can do this", detail);
                 return Err((problem.with("capabilities", known), "unknown_capability"));
             }
-            let active: Vec<&Route> = able.iter().copied().filter(|route| !route.suspended).collect();
+            let open: Vec<&Route> = able.iter().copied().filter(|route| judge(route).is_ok()).collect();
+            if let (true, Some(Err(refusal))) = (open.is_empty(), able.first().map(|route| judge(route))) {
+                return Err(refused(refusal));
+            }
+            let active: Vec<&Route> = open.into_iter().filter(|route| !route.suspended).collect();
             match turn.checked_rem(active.len()).and_then(|index| active.get(index)) {
                 Some(route) => Ok(route),
-                None => Err((suspended(&format!("every pool with the capability {capability:?} is suspended")), "suspended")),
+                None => {
+                    Err((suspended(&format!("every pool with the capability {capability:?} that it may go to is suspended")), "suspended"))
+                }
             }
         }
     }
+}
+
+/// What the agent learns when its task may not be passed on: why, the way that it has come, and which pools
+/// it may still go to.
+fn refused(refusal: &Refusal, program: &PoolProgram, ancestry: &[String]) -> (Problem, &'static str) {
+    let detail = refusal.to_string();
+    let problem = match refusal {
+        Refusal::Cycle { .. } => Problem::new(StatusCode::CONFLICT, "circular-delegation", "The task would come back", detail),
+        Refusal::Depth { max, .. } => {
+            Problem::new(StatusCode::CONFLICT, "too-deep", "The task has been passed on too often", detail).with("maxDepth", *max)
+        }
+    };
+    let left = program.routes.iter().filter(|route| delegation::judge(ancestry, &route.pool, program.delegation).is_ok());
+    let left: Vec<&str> = left.map(|route| route.pool.as_str()).collect();
+    (problem.with("chain", refusal.chain()).with("pools", left), refusal.reason())
 }
 
 fn suspended(what: &str) -> Problem {
@@ -67,7 +100,7 @@ fn list(what: &str, names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Relation;
+    use crate::topology::{Delegation, Relation};
     use pretty_assertions::assert_eq;
 
     fn program() -> PoolProgram {
@@ -84,6 +117,7 @@ mod tests {
             max_deliveries: 3,
             routes: vec![route("a", &["search"], false), route("b", &["search", "read"], false), route("c", &["search", "write"], true)],
             senders: vec![],
+            delegation: Delegation { max_depth: 3, allow_cycles: false },
         }
     }
 
@@ -92,8 +126,13 @@ mod tests {
     }
 
     fn to(target: Target<'_>, turn: usize) -> Result<String, (u16, String, &'static str)> {
+        along(&[], target, turn)
+    }
+
+    fn along(ancestry: &[&str], target: Target<'_>, turn: usize) -> Result<String, (u16, String, &'static str)> {
         let program = program();
-        route(&program, "me", target, turn)
+        let ancestry: Vec<String> = ancestry.iter().map(|pool| (*pool).to_owned()).collect();
+        route(&program, "me", &ancestry, target, turn)
             .map(|route| route.pool.clone())
             .map_err(|(problem, word)| (problem.status.as_u16(), problem.detail, word))
     }
@@ -115,5 +154,25 @@ mod tests {
         let (status, detail, word) = to(Target::Capability("sing"), 0).unwrap_err();
         assert_eq!((status, word), (404, "unknown_capability"));
         assert!(detail.ends_with(r#"it can reach "read", "search", "write""#), "{detail}");
+    }
+
+    /// A regression here lets agents pass a task round for ever, or refuses work that somebody could do.
+    #[test]
+    fn a_task_is_not_passed_on_to_who_works_on_it_already() {
+        let (status, detail, word) = along(&["a", "me"], Target::Pool("a"), 0).unwrap_err();
+        assert_eq!((status, word), (409, "cycle"));
+        assert!(detail.contains("a -> me -> a"), "{detail}");
+        assert_eq!(along(&["a", "me"], Target::Pool("b"), 0), Ok("b".into()));
+        for turn in 0..4 {
+            assert_eq!(along(&["a", "me"], Target::Capability("search"), turn), Ok("b".into()), "it goes to the other one");
+        }
+        assert_eq!(along(&["a", "b", "me"], Target::Capability("search"), 0).unwrap_err().0, 409);
+        assert_eq!(along(&["b", "me"], Target::Capability("read"), 0).unwrap_err().2, "cycle");
+        assert_eq!(along(&["x", "y", "z", "me"], Target::Pool("a"), 0).unwrap_err().2, "depth");
+
+        let ancestry = ["a".to_owned(), "me".to_owned()];
+        let (problem, _) = route(&program(), "me", &ancestry, Target::Pool("a"), 0).unwrap_err();
+        assert_eq!(problem.members["chain"], serde_json::json!(["a", "me", "a"]));
+        assert_eq!(problem.members["pools"], serde_json::json!(["b", "c"]));
     }
 }

@@ -16,13 +16,14 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::route::{Target, route};
-use super::{parameters, program, text, wait};
+use super::{child, parameters, program, text, wait};
 use crate::bus::envelope::{Payload, Trace, header as names};
 use crate::bus::nats::{BusError, StoredTask, Waiting};
 use crate::bus::{Task, TaskResult, Team, ids, trace};
 use crate::http::{Problem, body};
 use crate::sidecar::Sidecar;
 use crate::sidecar::inflight::InHand;
+use crate::topology::delegation;
 
 /// How often an outcome is looked for that another agent may have been told of.
 const LOOK: Duration = Duration::from_secs(2);
@@ -49,6 +50,9 @@ pub(super) async fn send(State(sidecar): State<Arc<Sidecar>>, uri: Uri, headers:
         Ok(sent) => sent,
         Err((problem, word)) => {
             sidecar.metrics.sent(word);
+            if delegation::REASONS.contains(&word) {
+                sidecar.metrics.refused_delegation("sending", word);
+            }
             return Err(problem);
         }
     };
@@ -83,11 +87,13 @@ async fn try_send(sidecar: &Sidecar, uri: &Uri, headers: &HeaderMap, body: Body)
         _ => return Err(bad(Problem::bad_request("say whom the task is for: either ?to=<pool> or ?capability=<capability>"))),
     };
     let patience = wait(query.wait).map_err(bad)?;
-    let parent = parent(sidecar, headers).map_err(bad)?;
+    let named = text(headers, names::TASK_ID).map_err(bad)?;
+    let parent = child::parent(named, sidecar.in_flight.all()).map_err(bad)?;
+    let ancestry = child::ancestry(parent.as_ref().map(|parent| &*parent.task), &sidecar.config.identity.pool);
     let key = text(headers, "Idempotency-Key").map_err(bad)?;
     let program = program(sidecar).map_err(|problem| (problem, "unavailable"))?;
     let turn = sidecar.turn.fetch_add(1, Ordering::Relaxed);
-    let to_pool = &route(&program, &sidecar.config.identity.pool, target, turn)?.pool;
+    let to_pool = &route(&program, &sidecar.config.identity.pool, &ancestry, target, turn)?.pool;
     let team = sidecar.team(&program.topology);
     if !sidecar.bus.connected() {
         return Err((BusError::Disconnected.into(), "unavailable"));
@@ -100,7 +106,24 @@ async fn try_send(sidecar: &Sidecar, uri: &Uri, headers: &HeaderMap, body: Body)
         content_type: text(headers, header::CONTENT_TYPE.as_str()).map_err(bad)?.map(str::to_owned),
     };
     let context = context(headers, parent.as_ref()).map_err(bad)?;
-    let task = task(sidecar, parent.as_ref(), key, query.deadline, context, payload);
+    let id = match (key, named) {
+        (None, _) => ids::fresh(),
+        (Some(key), Some(parent)) => ids::keyed(parent, key),
+        (Some(key), None) => ids::keyed(&format!("{}/{}", sidecar.config.identity.namespace, sidecar.config.identity.pool), key),
+    };
+    let created = Timestamp::now().as_millisecond();
+    let task = Task {
+        correlation_id: parent.as_ref().map_or_else(|| id.clone(), |parent| parent.task.correlation_id.clone()),
+        id,
+        parent_id: parent.as_ref().map(|parent| parent.task.id.clone()),
+        ancestry,
+        from_pool: sidecar.config.identity.pool.clone(),
+        from_agent: sidecar.config.identity.agent.clone(),
+        created,
+        deadline: child::deadline(parent.as_ref().and_then(|parent| parent.task.deadline), query.deadline, created),
+        trace: context,
+        payload,
+    };
 
     // To be listened for before the task is sent; the answer may be faster than the acknowledgement.
     let waiting = patience.map(|patience| (sidecar.results.expect(&team, &task.id), Instant::now() + patience));
@@ -121,16 +144,6 @@ async fn try_send(sidecar: &Sidecar, uri: &Uri, headers: &HeaderMap, body: Body)
     }
 }
 
-/// The task that the agent works on while it sends this one.
-fn parent(sidecar: &Sidecar, headers: &HeaderMap) -> Result<Option<InHand>, Problem> {
-    let Some(id) = text(headers, names::TASK_ID)? else { return Ok(None) };
-    sidecar.in_flight.get(id).map(Some).ok_or_else(|| {
-        let detail =
-            format!("{} names task {id:?}, which is not in hand here: give the id of the task that is worked on, or none", names::TASK_ID);
-        Problem::bad_request(detail)
-    })
-}
-
 /// Where the task belongs in a trace: where the agent says, or else below the task that it works on.
 fn context(headers: &HeaderMap, parent: Option<&InHand>) -> Result<Trace, Problem> {
     let said = text(headers, names::TRACEPARENT)?.filter(|said| trace::is_valid(said));
@@ -139,29 +152,6 @@ fn context(headers: &HeaderMap, parent: Option<&InHand>) -> Result<Trace, Proble
         (None, Some(parent)) => trace::child(&parent.trace, rand::random(), rand::random()),
         (None, None) => trace::child(&Trace::default(), rand::random(), rand::random()),
     })
-}
-
-fn task(sidecar: &Sidecar, parent: Option<&InHand>, key: Option<&str>, deadline: Option<u32>, trace: Trace, payload: Payload) -> Task {
-    let identity = &sidecar.config.identity;
-    let parent_id = parent.map(|parent| parent.task.id.clone());
-    let id = match key {
-        None => ids::fresh(),
-        Some(key) => ids::keyed(&parent_id.clone().unwrap_or_else(|| format!("{}/{}", identity.namespace, identity.pool)), key),
-    };
-    let created = Timestamp::now().as_millisecond();
-    let own = deadline.map(|seconds| created.saturating_add(i64::from(seconds) * 1000));
-    let inherited = parent.and_then(|parent| parent.task.deadline);
-    Task {
-        correlation_id: parent.map_or_else(|| id.clone(), |parent| parent.task.correlation_id.clone()),
-        parent_id,
-        from_pool: identity.pool.clone(),
-        from_agent: identity.agent.clone(),
-        created,
-        deadline: own.into_iter().chain(inherited).min(),
-        trace,
-        payload,
-        id,
-    }
 }
 
 impl Sent {

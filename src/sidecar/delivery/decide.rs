@@ -5,6 +5,7 @@
 //! | the task | what happens |
 //! | --- | --- |
 //! | comes from a pool that has no edge to this one | it fails |
+//! | may not be passed on so far, or to this pool: see [`crate::topology::delegation`] | it fails |
 //! | has been delivered more often than `maxDeliveries` | it is dead: whoever had it last is gone |
 //! | has a deadline that passed | it expires |
 //!
@@ -27,6 +28,8 @@ use std::time::Duration;
 use crate::bus::envelope::Task;
 use crate::bus::subjects::GATEWAY;
 use crate::resilience::Backoff;
+use crate::topology::PoolProgram;
+use crate::topology::delegation::{self, Refusal};
 
 /// How long a task that failed waits for its next delivery.
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(60), jitter: 0.1 };
@@ -83,6 +86,8 @@ pub enum Next {
     },
     /// It is complete.
     Complete,
+    /// It should never have come here, and fails.
+    Refuse(Refused),
     /// It failed for good.
     Fail {
         /// Why.
@@ -105,6 +110,22 @@ pub enum Next {
     },
 }
 
+/// Why a task should never have come.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Its sender has no edge to this pool.
+    #[error("pool {from:?} may not send to pool {to:?}: the topology has no such edge")]
+    Sender {
+        /// The sender.
+        from: String,
+        /// This pool.
+        to: String,
+    },
+    /// It has been passed on too far.
+    #[error("{0}")]
+    Delegation(Refusal),
+}
+
 /// What is to be known of a delivery.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivered {
@@ -118,9 +139,12 @@ pub struct Delivered {
 
 /// Decides before the agent is asked.
 #[must_use]
-pub fn before(task: &Task, pool: &str, senders: &[String], delivered: Delivered, now: i64) -> Next {
-    if task.from_pool != GATEWAY && !senders.contains(&task.from_pool) {
-        return Next::Fail { reason: format!("pool {:?} may not send to pool {pool:?}: the topology has no such edge", task.from_pool) };
+pub fn before(task: &Task, pool: &str, program: &PoolProgram, delivered: Delivered, now: i64) -> Next {
+    if task.from_pool != GATEWAY && !program.senders.contains(&task.from_pool) {
+        return Next::Refuse(Refused::Sender { from: task.from_pool.clone(), to: pool.to_owned() });
+    }
+    if let Err(refusal) = delegation::judge(&task.ancestry, pool, program.delegation) {
+        return Next::Refuse(Refused::Delegation(refusal));
     }
     if delivered.times > delivered.max {
         return Next::Dead {
@@ -194,6 +218,7 @@ fn later(now: i64, by: Duration) -> i64 {
 mod tests {
     use super::*;
     use crate::bus::envelope::{Payload, Trace};
+    use crate::topology::Delegation;
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;
 
@@ -202,12 +227,24 @@ mod tests {
             id: "t".into(),
             correlation_id: "t".into(),
             parent_id: None,
+            ancestry: vec![],
             from_pool: from_pool.into(),
             from_agent: "a-0".into(),
             created: 0,
             deadline: None,
             trace: Trace::default(),
             payload: Payload::default(),
+        }
+    }
+
+    fn program(senders: &[&str]) -> PoolProgram {
+        PoolProgram {
+            topology: "team".into(),
+            revision: "r".into(),
+            max_deliveries: 3,
+            routes: vec![],
+            senders: senders.iter().map(|pool| (*pool).to_owned()).collect(),
+            delegation: Delegation { max_depth: 2, allow_cycles: false },
         }
     }
 
@@ -221,19 +258,37 @@ mod tests {
 
     #[test]
     fn only_senders_with_an_edge_and_the_gateway_reach_the_agent() {
-        let senders = ["planner".to_owned()];
+        let senders = program(&["planner"]);
         let ask = Next::Ask { after: Duration::ZERO };
         assert_eq!(before(&task("planner"), "coder", &senders, delivered(1, None), 0), ask);
-        assert_eq!(before(&task("_gateway"), "coder", &[], delivered(1, None), 0), ask);
-        let Next::Fail { reason } = before(&task("tester"), "coder", &senders, delivered(1, None), 0) else { panic!() };
-        assert_eq!(reason, r#"pool "tester" may not send to pool "coder": the topology has no such edge"#);
+        assert_eq!(before(&task("_gateway"), "coder", &program(&[]), delivered(1, None), 0), ask);
+        let Next::Refuse(refused) = before(&task("tester"), "coder", &senders, delivered(1, None), 0) else { panic!() };
+        assert_eq!(refused.to_string(), r#"pool "tester" may not send to pool "coder": the topology has no such edge"#);
+    }
+
+    /// The sender's sidecar has asked the same; whoever gets round it must not get round this one.
+    #[test]
+    fn a_task_that_comes_back_or_too_far_does_not_reach_the_agent() {
+        let of = |ancestry: &[&str], program: &PoolProgram| {
+            let task = Task { ancestry: ancestry.iter().map(|pool| (*pool).to_owned()).collect(), ..task("writer") };
+            match before(&task, "coder", program, delivered(1, None), 0) {
+                Next::Refuse(refused) => refused.to_string(),
+                next => format!("{next:?}"),
+            }
+        };
+        let program = program(&["writer"]);
+        assert_eq!(of(&["planner", "writer"], &program), "Ask { after: 0ns }");
+        assert!(of(&["coder", "writer"], &program).contains("(coder -> writer -> coder)"));
+        assert!(of(&["a", "b", "writer"], &program).contains("passed on 2 times"));
+        let circular = PoolProgram { delegation: Delegation { allow_cycles: true, ..program.delegation }, ..program };
+        assert_eq!(of(&["coder", "writer"], &circular), "Ask { after: 0ns }");
     }
 
     #[test]
     fn a_task_that_was_lost_with_its_last_agent_is_not_given_to_another() {
-        assert!(matches!(before(&task("_gateway"), "p", &[], delivered(4, None), 0), Next::Dead { .. }));
-        assert!(matches!(before(&task("_gateway"), "p", &[], delivered(3, None), 0), Next::Ask { .. }));
-        assert!(matches!(before(&task("_gateway"), "p", &[], delivered(1, Some(5)), 5), Next::Expire { .. }));
+        assert!(matches!(before(&task("_gateway"), "p", &program(&[]), delivered(4, None), 0), Next::Dead { .. }));
+        assert!(matches!(before(&task("_gateway"), "p", &program(&[]), delivered(3, None), 0), Next::Ask { .. }));
+        assert!(matches!(before(&task("_gateway"), "p", &program(&[]), delivered(1, Some(5)), 5), Next::Expire { .. }));
     }
 
     #[test]
@@ -296,7 +351,7 @@ mod tests {
                     let failed = matches!(next, Next::Fail { .. });
                     prop_assert!(failed, "{:?}", next);
                 }
-                (_, Next::Complete | Next::Fail { .. }) => prop_assert!(false, "{:?}", next),
+                (_, Next::Complete | Next::Fail { .. } | Next::Refuse(_)) => prop_assert!(false, "{:?}", next),
                 (Attempt::Overloaded { .. } | Attempt::NotBegun { .. }, Next::Dead { .. }) => prop_assert!(false, "{:?}", next),
                 (_, Next::Dead { .. }) => prop_assert!(times >= max),
                 (_, Next::Retry { after }) => {

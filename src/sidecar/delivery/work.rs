@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::decide::{self, Attempt, Delivered, Next};
+use super::decide::{self, Attempt, Delivered, Next, Refused};
 use crate::bus::envelope::{Payload, Trace};
 use crate::bus::nats::consumer::Receipt;
 use crate::bus::nats::{BusError, Delivery, journal};
@@ -89,12 +89,14 @@ pub(in crate::sidecar) async fn admit(
     if times > 1 && ended(sidecar, &offer, sequence).await {
         return None;
     }
-    let next = decide::before(&offer.task, pool, &program.senders, delivered, now());
+    let next = decide::before(&offer.task, pool, &program, delivered, now());
     match next {
         Next::Ask { .. } => Some(offer),
         next => {
-            if matches!(next, Next::Fail { .. }) {
-                sidecar.metrics.refused_senders.inc();
+            match &next {
+                Next::Refuse(Refused::Sender { .. }) => sidecar.metrics.refused_senders.inc(),
+                Next::Refuse(Refused::Delegation(refusal)) => sidecar.metrics.refused_delegation("receiving", refusal.reason()),
+                _ => {}
             }
             end(sidecar, &offer, next).await;
             None
@@ -173,6 +175,7 @@ async fn end(sidecar: &Sidecar, offer: &Offer, next: Next) {
 async fn conclude(sidecar: &Sidecar, offer: &Offer, next: Next, payload: Payload) -> Word {
     let (outcome, reason) = match next {
         Next::Complete => (Outcome::Completed, None),
+        Next::Refuse(refused) => (Outcome::Failed, Some(refused.to_string())),
         Next::Fail { reason } => (Outcome::Failed, Some(reason)),
         Next::Dead { reason } => (Outcome::Dead, Some(reason)),
         Next::Expire { reason } => (Outcome::Expired, Some(reason)),

@@ -4,12 +4,15 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use super::register;
 use crate::bus::{Health, Outcome};
+use crate::topology::delegation;
 
 /// Every way in which a delivery is given up for another one.
 const RETRIES: [&str; 6] = ["timeout", "error", "connection", "lease", "lost", "not_begun"];
 /// Every end of a request to send a task.
-const SENDS: [&str; 8] =
-    ["accepted", "duplicate", "bad_request", "no_route", "unknown_capability", "suspended", "too_large", "unavailable"];
+const SENDS: [&str; 10] =
+    ["accepted", "duplicate", "bad_request", "no_route", "unknown_capability", "cycle", "depth", "suspended", "too_large", "unavailable"];
+/// Who refused to pass a task on: the sidecar of its sender, or that of the pool that it was for.
+const SIDES: [&str; 2] = ["sending", "receiving"];
 
 /// The metrics of the role `sidecar`.
 #[derive(Clone)]
@@ -17,6 +20,7 @@ pub struct Metrics {
     tasks: IntCounterVec,
     /// Tasks that were turned away because their sender has no edge to this pool.
     pub refused_senders: IntCounter,
+    refused_delegations: IntCounterVec,
     /// Messages in the queue that are no tasks.
     pub malformed: IntCounter,
     /// Deliveries of tasks that had ended already.
@@ -64,6 +68,16 @@ impl Metrics {
                 "skein_sidecar_refused_senders_total",
                 "Tasks that were turned away because their sender has no edge to this pool.",
             )?,
+            refused_delegations: register(
+                registry,
+                IntCounterVec::new(
+                    opts(
+                        "skein_sidecar_refused_delegations_total",
+                        "Tasks that were not passed on, by reason, and by whether they were to be sent from here or came here.",
+                    ),
+                    &["reason", "side"],
+                ),
+            )?,
             malformed: counter("skein_sidecar_malformed_messages_total", "Messages in the queue that are no tasks.")?,
             already_ended: counter("skein_sidecar_already_ended_total", "Deliveries of tasks that had ended already.")?,
             retries: counters("skein_sidecar_retries_total", "Deliveries that were given up for another one, by reason.", "reason")?,
@@ -100,6 +114,9 @@ impl Metrics {
         for reason in RETRIES {
             metrics.retries.with_label_values(&[reason]);
         }
+        for (reason, side) in delegation::REASONS.into_iter().flat_map(|reason| SIDES.map(|side| (reason, side))) {
+            metrics.refused_delegations.with_label_values(&[reason, side]);
+        }
         for result in SENDS {
             metrics.sends.with_label_values(&[result]);
         }
@@ -115,6 +132,11 @@ impl Metrics {
     /// A delivery was given up; `reason` is one of `RETRIES`.
     pub fn retried(&self, reason: &str) {
         self.retries.with_label_values(&[reason]).inc();
+    }
+
+    /// A task was not passed on; `side` is one of `SIDES`, and `reason` one of [`delegation::REASONS`].
+    pub fn refused_delegation(&self, side: &str, reason: &str) {
+        self.refused_delegations.with_label_values(&[reason, side]).inc();
     }
 
     /// The agent asked to send a task; `result` is one of `SENDS`.
