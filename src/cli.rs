@@ -11,7 +11,9 @@ use std::path::Path;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-pub use commands::{ClusterArgs, ExplainArgs, GraphArgs, GraphOutput, LintArgs, Output, StatusArgs, SubmitArgs, TeamArgs, VersionArgs};
+pub use commands::{
+    CancelArgs, ClusterArgs, DoorArgs, ExplainArgs, GraphArgs, GraphOutput, LintArgs, Output, StatusArgs, SubmitArgs, TeamArgs, VersionArgs,
+};
 use commands::{EXPLAIN_CODES, GRAPH_CODES, LINT_CODES, STATUS_CODES, SUBMIT_CODES};
 
 /// Runs teams of AI agents on Kubernetes and keeps them working.
@@ -90,6 +92,8 @@ pub enum Command {
     /// Send a task to a pool of a topology
     #[command(after_help = SUBMIT_CODES)]
     Submit(SubmitArgs),
+    /// Cancel a task that was submitted, with everything that agents have sent on its behalf
+    Cancel(CancelArgs),
     /// Find mistakes and weaknesses in files, without a cluster
     #[command(after_help = LINT_CODES)]
     Lint(LintArgs),

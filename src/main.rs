@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Gateway(args) => gateway::main(&args),
         Command::Status(args) => ctl::status(args),
         Command::Submit(args) => ctl::submit(args),
+        Command::Cancel(args) => ctl::cancel(args),
         Command::Lint(args) => ctl::lint(&args),
         Command::Graph(args) => ctl::graph(args),
         Command::Explain(args) => ctl::explain(args),

@@ -15,6 +15,9 @@
 //! | `Content-Type` | if any | if any | of the payload |
 //! | `traceparent`, `tracestate` | if any | if any | W3C Trace Context, unchanged from hop to hop but for the span id |
 //! | `Nats-Msg-Id` | `<task>` | `<task>:outcome` | the journal drops a second one: a task is stored once and ends once |
+//!
+//! A cancellation has the id of its task, the publisher and `Skein-Created`, with the `Nats-Msg-Id`
+//! `<task>:cancel`, and no payload: see [`crate::bus::nats::cancel`].
 
 use std::fmt;
 use std::str::FromStr;

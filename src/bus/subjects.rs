@@ -4,6 +4,8 @@
 //! skein.journal.<namespace>.<topology>.task.<to pool>.<from pool>            stored
 //! skein.journal.<namespace>.<topology>.result.<to pool>.<to agent>.<from>    stored, then republished as
 //! skein.live.<namespace>.<topology>.result.<to pool>.<to agent>.<from>       to whoever waits right now
+//! skein.journal.<namespace>.<topology>.cancel.<to pool>.<from pool>          stored: a task is no longer wanted
+//! skein.live.<namespace>.<topology>.cancel.<to pool>                         not stored: there is a new one of these
 //! skein.journal.<namespace>.<topology>.dead.<pool>                           stored
 //! skein.heartbeat.<namespace>.<pool>.<agent>                                 not stored
 //! ```
@@ -91,6 +93,24 @@ impl Team {
             format!("skein.journal.{}.{}.result.>", self.namespace, self.topology),
             format!("skein.live.{}.{}.result.>", self.namespace, self.topology),
         )
+    }
+
+    /// Where it is published that a task is no longer wanted.
+    #[must_use]
+    pub fn cancellation(&self, to_pool: &str, from_pool: &str) -> String {
+        format!("skein.journal.{}.{}.cancel.{to_pool}.{from_pool}", self.namespace, self.topology)
+    }
+
+    /// Every cancellation for one pool.
+    #[must_use]
+    pub fn cancellations_for(&self, pool: &str) -> String {
+        self.cancellation(pool, "*")
+    }
+
+    /// Where the sidecars of a pool hear that there is a new one.
+    #[must_use]
+    pub fn live_cancellations_for(&self, pool: &str) -> String {
+        format!("skein.live.{}.{}.cancel.{pool}", self.namespace, self.topology)
     }
 
     /// Where the tasks are copied that a pool could not do.

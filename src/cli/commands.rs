@@ -104,6 +104,17 @@ pub struct SubmitArgs {
     /// Give the task up when it has not been started after this many seconds
     #[arg(long)]
     pub deadline: Option<u32>,
+    /// Which gateway
+    #[command(flatten)]
+    pub door: DoorArgs,
+    /// How to print
+    #[arg(short, long, default_value = "table")]
+    pub output: Output,
+}
+
+/// Which gateway is meant.
+#[derive(Clone, Debug, Args)]
+pub struct DoorArgs {
     /// The address of the gateway; found through the cluster by default
     #[arg(long, env = "SKEIN_GATEWAY_URL")]
     pub gateway: Option<String>,
@@ -113,9 +124,18 @@ pub struct SubmitArgs {
     /// Which cluster
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// How to print
-    #[arg(short, long, default_value = "table")]
-    pub output: Output,
+}
+
+/// Flags of `cancel`.
+#[derive(Clone, Debug, Args)]
+pub struct CancelArgs {
+    /// The topology
+    pub topology: String,
+    /// The id of the task, as `submit` printed it
+    pub id: String,
+    /// Which gateway
+    #[command(flatten)]
+    pub door: DoorArgs,
 }
 
 /// Flags of `lint`.

@@ -8,7 +8,7 @@
 //! | `graph` | `graph`: who may send to whom |
 //! | `lint` | `lint`: judges files without a cluster |
 //! | `status` | `status`: reads the resources, judges them (pure), prints |
-//! | `submit` | `submit`: finds the gateway, sends, waits, prints |
+//! | `submit` | `submit`: finds the gateway, sends, waits, prints; and `cancel` |
 //! | `team` | one topology with its pools, out of a cluster or out of files |
 //! | `version` | `version`: this program's, and those of the roles in the cluster |
 //! | `table` | columns for people |
@@ -31,7 +31,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::api;
-use crate::cli::{ExplainArgs, GraphArgs, LintArgs, StatusArgs, SubmitArgs, VersionArgs};
+use crate::cli::{CancelArgs, ExplainArgs, GraphArgs, LintArgs, StatusArgs, SubmitArgs, VersionArgs};
 
 /// How a command ends. The numbers are part of the command line and listed in `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,12 @@ impl Answer {
 #[must_use]
 pub fn status(args: StatusArgs) -> ExitCode {
     run(status::run(args))
+}
+
+/// `skein cancel`.
+#[must_use]
+pub fn cancel(args: CancelArgs) -> ExitCode {
+    run(submit::cancel::run(args))
 }
 
 /// `skein submit`.

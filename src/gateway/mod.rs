@@ -5,6 +5,7 @@
 //!                       │        ├─────► choice   which pool                   (pure; knows programs and roster)
 //!                       │        ├─────► intake   the body, within bounds
 //!                       │        └─────► journal, then outcomes: waits
+//!                       ├────► cancel ─► journal: ends a task
 //!                       └────► read ───► journal: tasks of any replica
 //!                                └─────► answer   what the caller sees         (pure)
 //! ```
@@ -15,6 +16,7 @@
 //! another replica could not read from the journal, and decides from memory who is ready.
 
 mod answer;
+mod cancel;
 mod choice;
 mod intake;
 mod outcomes;

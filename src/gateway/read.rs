@@ -34,7 +34,7 @@ pub(super) async fn result(gateway: &Gateway, team: &Team, id: &str, uri: &Uri) 
     }
 }
 
-async fn stored(gateway: &Gateway, team: &Team, id: &str) -> Result<StoredTask, Problem> {
+pub(super) async fn stored(gateway: &Gateway, team: &Team, id: &str) -> Result<StoredTask, Problem> {
     let (id, created) = query::id(id)?;
     gateway.program(team)?;
     gateway.bus.find_task(team, GATEWAY, &id, created).await?.ok_or_else(|| problems::unknown_task(&id))

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
 use super::state::Gateway;
-use super::{answer, read, submit};
+use super::{answer, cancel, read, submit};
 use crate::bus::Team;
 use crate::http::Problem;
 
@@ -20,7 +20,7 @@ const TASK: &str = "/v1/namespaces/{namespace}/topologies/{topology}/tasks/{id}"
 const RESULT: &str = "/v1/namespaces/{namespace}/topologies/{topology}/tasks/{id}/result";
 
 /// Every route: its method and its path. A test compares them with the OpenAPI document.
-pub const ROUTES: [(&str, &str); 3] = [("post", TASKS), ("get", TASK), ("get", RESULT)];
+pub const ROUTES: [(&str, &str); 4] = [("post", TASKS), ("get", TASK), ("delete", TASK), ("get", RESULT)];
 
 type Shared = State<Arc<Gateway>>;
 type TeamPath = Result<Path<(String, String)>, PathRejection>;
@@ -29,7 +29,7 @@ type TaskPath = Result<Path<(String, String, String)>, PathRejection>;
 pub(super) fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route(TASKS, post(submission))
-        .route(TASK, get(task))
+        .route(TASK, get(task).delete(cancellation))
         .route(RESULT, get(result))
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_path)
@@ -50,6 +50,14 @@ async fn task(State(gateway): Shared, path: TaskPath, uri: Uri) -> Response {
         Err(problem) => Err(problem),
     };
     finish(&gateway, "task", answer)
+}
+
+async fn cancellation(State(gateway): Shared, path: TaskPath, uri: Uri) -> Response {
+    let answer = match path.map_err(bad_path) {
+        Ok(Path((namespace, topology, id))) => cancel::cancel(&gateway, &Team::new(namespace, topology), &id, &uri).await,
+        Err(problem) => Err(problem),
+    };
+    finish(&gateway, "cancel", answer)
 }
 
 async fn result(State(gateway): Shared, path: TaskPath, uri: Uri) -> Response {

@@ -65,6 +65,13 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "unknown-task", "The task is not known", detail).with("id", id)
     }
 
+    /// A task that cannot be cancelled any more.
+    #[must_use]
+    pub fn has_ended(id: &str, outcome: Outcome) -> Self {
+        let detail = format!("task {id:?} cannot be cancelled any more: it is {outcome}");
+        Self::new(StatusCode::CONFLICT, "task-ended", "The task has ended", detail).with("id", id).with("outcome", outcome.as_str())
+    }
+
     /// The end of a task that did not complete; `None` when it did.
     #[must_use]
     pub fn of_outcome(result: &TaskResult) -> Option<Self> {

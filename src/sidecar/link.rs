@@ -35,6 +35,7 @@ pub(super) async fn follow(sidecar: Arc<Sidecar>) {
         if let (true, Some(topology)) = (connected, topology) {
             let team = Team::new(&sidecar.config.identity.namespace, topology);
             sidecar.results.follow(&team);
+            sidecar.cancellations.follow(&team);
             if !matches!(sidecar.state.now().queue, Queue::There(_)) {
                 let queue = look(&sidecar, &team).await;
                 if queue == Queue::Missing && !said_missing {

@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::bus::Team;
-use crate::bus::nats::{Bus, Results};
+use crate::bus::nats::{Bus, Cancellations, Results};
 use crate::cli::SidecarArgs;
 use crate::http::listen;
 use crate::telemetry::metrics::{self, sidecar::Metrics};
@@ -61,6 +61,7 @@ pub struct Sidecar {
     bus: Bus,
     program: watch::Receiver<Option<Arc<PoolProgram>>>,
     results: Results,
+    cancellations: Cancellations,
     state: State,
     in_flight: InFlight,
     monitor: Monitor,
@@ -84,6 +85,7 @@ impl Sidecar {
         Ok(Arc::new(Self {
             program: bus.watch_pool_program(&identity.namespace, &identity.pool),
             results: Results::start(&bus, &identity.pool, &identity.agent),
+            cancellations: Cancellations::new(&bus, &identity.pool),
             state: State::default(),
             in_flight: InFlight::new(metrics.in_flight.clone()),
             monitor: Monitor::new(&config),

@@ -7,6 +7,7 @@ use crate::cluster::Cluster;
 
 const SERVICES: &str = "/api/v1/services";
 const TASKS: &str = "/api/v1/namespaces/skein-system/services/http:skein-gateway:80/proxy/v1/namespaces/demo/topologies/research/tasks";
+const TASK: &str = "/api/v1/namespaces/skein-system/services/http:skein-gateway:80/proxy/v1/namespaces/demo/topologies/research/tasks/t-1";
 const RESULT: [(&str, &str); 2] = [("content-type", "application/octet-stream"), ("skein-task-id", "t-1")];
 const PROBLEM: [(&str, &str); 1] = [("content-type", "application/problem+json")];
 
@@ -155,4 +156,19 @@ async fn what_is_in_the_way_is_one_sentence() {
     assert_eq!(ran.code, 2);
     assert!(ran.notes.starts_with("skein: the input /nowhere cannot be read: "), "{}", ran.notes);
     assert_eq!(cluster.skein(&["submit", "research", "-d", "x"]).await.code, 2, "no target");
+}
+
+/// Whoever cancels must not be told that it worked when it did not.
+#[tokio::test]
+async fn a_task_is_cancelled_by_its_id() {
+    let cluster = cluster().await;
+    cluster.says(TASK, 204, &[], Vec::new());
+    let ran = cluster.skein(&["cancel", "research", "t-1"]).await;
+    assert_eq!((ran.code, ran.text(), ran.notes.as_str()), (0, "task t-1 is cancelled\n", ""));
+    assert_eq!(cluster.asked()[1].line, format!("DELETE {TASK}"));
+
+    let cluster = self::cluster().await;
+    cluster.says(TASK, 409, &PROBLEM, problem("task-ended", r#","outcome":"completed""#));
+    let ran = cluster.skein(&["cancel", "research", "t-1"]).await;
+    assert_eq!((ran.code, ran.text(), ran.notes.as_str()), (1, "", "skein: Title: what is wrong\n"));
 }

@@ -4,7 +4,7 @@ use http::Method;
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
-use crate::stage::Stage;
+use crate::stage::{Gateway, Stage};
 use crate::support::eventually;
 use crate::support::http::{get, post, send};
 
@@ -180,4 +180,33 @@ async fn the_same_key_is_the_same_task() {
     assert_eq!(otherwise.json()["id"], id);
     assert_eq!(keyed(one.url("?to=other"), "question").await.problem(), "key-reused");
     assert_eq!(stage.stored().await, 2, "one task and one outcome");
+}
+
+/// A task that nobody wants must end at whichever replica is asked, and whoever waits for it must hear of it.
+#[tokio::test]
+async fn any_replica_cancels_a_task() {
+    let stage = Stage::new().await;
+    let (one, other) = (stage.gateway("g-0").await, stage.gateway("g-1").await);
+    let id = one.submit("never").await;
+    let delete = async |gateway: &Gateway, path: &str| send(Method::DELETE, &gateway.url(path), &[], "").await;
+    let (path, result) = (format!("/{id}"), format!("/{id}/result?wait=30"));
+    let (ended, cancelled) = tokio::join!(one.get(&result), delete(&other, &path));
+    assert_eq!((cancelled.status.as_u16(), cancelled.body.len()), (204, 0));
+    assert_eq!((ended.status.as_u16(), ended.problem().as_str()), (410, "task-cancelled"));
+    assert_eq!(ended.json()["reason"], "it was cancelled through the gateway");
+    assert_eq!(one.get(&path).await.json()["outcome"], "cancelled");
+    assert_eq!(delete(&one, &path).await.status, 204, "again is no mistake");
+
+    let done = one.submit("x").await;
+    assert_eq!(one.get(&format!("/{done}/result?wait=30")).await.status, 200);
+    let late = delete(&one, &format!("/{done}")).await;
+    assert_eq!((late.status.as_u16(), late.problem().as_str(), &late.json()["outcome"]), (409, "task-ended", &json!("completed")));
+    for (path, status, kind) in [
+        ("/what".to_owned(), 400, "bad-request"),
+        (format!("/{}", skein::bus::ids::fresh()), 404, "unknown-task"),
+        (format!("{path}?now=1"), 400, "bad-request"),
+    ] {
+        let refused = delete(&one, &path).await;
+        assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (status, kind), "{path}");
+    }
 }

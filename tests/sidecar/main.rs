@@ -6,11 +6,13 @@
 mod support;
 
 mod broker;
+mod cancelling;
 mod delegation;
 mod delivery;
 mod draining;
 mod health;
 mod pulling;
+mod relay;
 mod sending;
 
 use std::sync::Arc;

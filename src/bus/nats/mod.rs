@@ -7,6 +7,7 @@
 //! | [`publish`] | tasks, results and dead letters; only the broker's acknowledgement is success |
 //! | [`consumer`] | pulls tasks one by one, and says what became of them |
 //! | [`results`] | waits for outcomes, and finds old ones |
+//! | [`cancel`] | cancels tasks, and learns which have been |
 //! | [`search`] | finds one task by its id |
 //! | `direct` | reads messages of a stream without a consumer |
 //! | [`programs`] | what the controller wants sidecars and gateway to know |
@@ -19,6 +20,7 @@
 //! known to be away.
 
 pub mod admin;
+pub mod cancel;
 pub mod connection;
 pub mod consumer;
 mod direct;
@@ -31,6 +33,7 @@ pub mod results;
 pub mod search;
 pub mod trim;
 
+pub use cancel::{Cancellations, Canceller};
 pub use connection::Bus;
 pub use consumer::{Delivery, Puller};
 pub use error::BusError;

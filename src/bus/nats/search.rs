@@ -101,6 +101,22 @@ impl Bus {
         .await
     }
 
+    /// The tasks that agents of a pool have sent on behalf of one task, whose number is `sequence`.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or not in time.
+    pub async fn children(&self, team: &Team, pool: &str, parent_id: &str, sequence: u64) -> Result<Vec<StoredTask>, BusError> {
+        let mut found = Vec::new();
+        let read = |message: &Message, place: Place| {
+            if text(message, header::PARENT_ID) == Some(parent_id) {
+                found.extend(stored_task(message, place.sequence));
+            }
+            ControlFlow::<Option<()>>::Continue(())
+        };
+        self.search(team, team.task("*", pool), From::Sequence(sequence), read).await?;
+        Ok(found)
+    }
+
     /// A task by its number, with its payload.
     ///
     /// # Errors

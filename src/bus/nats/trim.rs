@@ -5,7 +5,8 @@
 //! what is older than `maxAgeSeconds`, and, when it is three quarters full, as much of the oldest as
 //! brings it down to half, except for what is younger than [`KEEP`].
 //!
-//! Results and dead letters have no floor of their own, for no consumer acknowledges them. They need
+//! A cancellation lies behind its task, so that the floor holds it for as long as somebody may be given that
+//! task. Results and dead letters have no floor of their own, for no consumer acknowledges them. They need
 //! none: a sender that works on a task while it waits for a result holds the floor by that task, which
 //! is older than the result. A sender outside the team has [`KEEP`] to fetch it from a journal that is
 //! filling up, and `maxAgeSeconds` otherwise.

@@ -17,7 +17,7 @@ use kube::{Client, Config, ResourceExt as _};
 use super::super::cluster::{Cluster, root};
 use super::encoded;
 use crate::api::labels;
-use crate::cli::SubmitArgs;
+use crate::cli::{DoorArgs, SubmitArgs};
 
 /// How much longer than it waits a request may take.
 const GRACE: Duration = Duration::from_secs(60);
@@ -53,14 +53,14 @@ impl Door {
     ///
     /// # Errors
     /// In one sentence, when there is none, or none that may be used.
-    pub(super) async fn find(args: &SubmitArgs) -> Result<Self, String> {
+    pub(super) async fn find(args: &DoorArgs) -> Result<Self, String> {
         match &args.gateway {
             Some(address) => Self::at(address, args).await,
             None => Self::through_cluster(args).await,
         }
     }
 
-    async fn at(address: &str, args: &SubmitArgs) -> Result<Self, String> {
+    async fn at(address: &str, args: &DoorArgs) -> Result<Self, String> {
         let wrong = || format!("--gateway {address:?} is not an address like http://gateway.example:8080");
         let uri: Uri = address.parse().map_err(|_| wrong())?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.query().is_some() {
@@ -79,7 +79,7 @@ impl Door {
         Ok(Self { client, prefix: String::new(), address: Some(address.trim_end_matches('/').to_owned()), namespace })
     }
 
-    async fn through_cluster(args: &SubmitArgs) -> Result<Self, String> {
+    async fn through_cluster(args: &DoorArgs) -> Result<Self, String> {
         let cluster = Cluster::find(&args.cluster).await?;
         let selector = ListParams::default().labels(&format!("{}=skein,{}=gateway", labels::APP_NAME, labels::APP_COMPONENT));
         let services: Api<Service> = match &args.gateway_namespace {
@@ -133,6 +133,12 @@ impl Door {
     pub(super) async fn result(&self, topology: &str, id: &str, wait: Duration) -> Result<Reply, Silence> {
         let request = Request::get(format!("{}/{}/result?wait={}", self.tasks(topology), encoded(id), wait.as_secs()));
         self.send(request, Bytes::new(), wait).await
+    }
+
+    /// Cancels a task.
+    pub(super) async fn cancel(&self, topology: &str, id: &str) -> Result<Reply, Silence> {
+        let request = Request::delete(format!("{}/{}", self.tasks(topology), encoded(id)));
+        self.send(request, Bytes::new(), Duration::ZERO).await
     }
 
     fn tasks(&self, topology: &str) -> String {

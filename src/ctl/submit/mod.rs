@@ -4,6 +4,7 @@
 //! task's being done twice; and the result is waited for in short turns, so that no proxy on the way
 //! takes a long silence for a dead connection, and a gateway may be replaced in between.
 
+pub(super) mod cancel;
 mod door;
 mod verdict;
 
@@ -36,7 +37,7 @@ pub(super) async fn run(args: SubmitArgs) -> Answer {
 }
 
 async fn ask(args: &SubmitArgs, input: Bytes) -> Result<Answer, String> {
-    let door = Door::find(args).await?;
+    let door = Door::find(&args.door).await?;
     let until = args.wait.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let mut verdict = submit(&door, args, input, until).await?;
     while let (Verdict::Pending { id }, Some(until)) = (&verdict, until) {

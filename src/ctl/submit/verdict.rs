@@ -115,7 +115,7 @@ fn completed(id: &str, content_type: &str, body: &Bytes) -> Value {
 }
 
 /// A problem document as one sentence.
-fn sentence(problem: &Map<String, Value>) -> String {
+pub(super) fn sentence(problem: &Map<String, Value>) -> String {
     let text = |name: &str| problem.get(name).and_then(Value::as_str).unwrap_or_default();
     match (text("title"), text("detail")) {
         ("", detail) => detail.to_owned(),

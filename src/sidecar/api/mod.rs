@@ -7,8 +7,10 @@
 //! | `POST /v1/tasks/{id}/complete`, `/fail`, `/progress` | says what becomes of it |
 //! | `POST /v1/tasks?to=` or `?capability=` | sends a task |
 //! | `GET /v1/tasks/{id}`, `GET /v1/tasks/{id}/result` | what became of a task that was sent |
+//! | `DELETE /v1/tasks/{id}` | cancels a task that was sent |
 //! | `GET /v1/context`, `GET /v1/peers` | who the agent is, and whom it may reach |
 
+pub mod cancel;
 pub mod child;
 pub mod context;
 pub mod pull;
@@ -37,7 +39,7 @@ pub(super) fn router(sidecar: Arc<Sidecar>) -> Router {
     Router::new()
         .route("/v1/tasks", post(tasks::send))
         .route("/v1/tasks/next", get(pull::next))
-        .route("/v1/tasks/{id}", get(tasks::get))
+        .route("/v1/tasks/{id}", get(tasks::get).delete(cancel::cancel))
         .route("/v1/tasks/{id}/result", get(tasks::result))
         .route("/v1/tasks/{id}/complete", post(pull::complete))
         .route("/v1/tasks/{id}/fail", post(pull::fail))

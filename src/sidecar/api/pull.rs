@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{parameters, text, wait};
+use super::{parameters, tasks, text, wait};
 use crate::bus::Team;
 use crate::bus::envelope::Payload;
 use crate::bus::nats::{BusError, Puller};
@@ -159,7 +159,12 @@ pub(super) async fn progress(State(sidecar): State<Arc<Sidecar>>, Path(id): Path
 
 fn lease(sidecar: &Sidecar, id: &str) -> Result<mpsc::Sender<Report>, Problem> {
     sidecar.monitor.heard();
-    sidecar.in_flight.get(id).and_then(|in_hand| in_hand.lease).ok_or_else(|| unknown(id))
+    match sidecar.in_flight.get(id) {
+        Some(in_hand) if sidecar.cancellations.notice(&in_hand.task).is_some() => Err(tasks::cancelled(id)),
+        Some(in_hand) => in_hand.lease.ok_or_else(|| unknown(id)),
+        None if sidecar.cancellations.mentions(id) => Err(tasks::cancelled(id)),
+        None => Err(unknown(id)),
+    }
 }
 
 async fn report(id: &str, lease: &mpsc::Sender<Report>, report: Report) -> Result<StatusCode, Problem> {

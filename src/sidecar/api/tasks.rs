@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::route::{Target, route};
-use super::{child, parameters, program, text, wait};
+use super::{cancel, child, parameters, program, text, wait};
 use crate::bus::envelope::{Payload, Trace, header as names};
 use crate::bus::nats::{BusError, StoredTask, Waiting};
 use crate::bus::{Task, TaskResult, Team, ids, trace};
@@ -135,6 +135,12 @@ async fn try_send(sidecar: &Sidecar, uri: &Uri, headers: &HeaderMap, body: Body)
                 (false, None) => ("accepted", Before::No),
             };
             debug!(task = task.id, to = to_pool, word, "sent");
+            if let Some(parent) = parent.filter(|parent| sidecar.cancellations.notice(&parent.task).is_some()) {
+                // What has been sent is looked for when a task is cancelled, and this may have come too late.
+                let stored = StoredTask { pool: to_pool.clone(), sequence: published.sequence, bytes: 0, task };
+                cancel::orphan(sidecar, &team, &stored).await;
+                return Err((cancelled(&parent.task.id), "cancelled"));
+            }
             Ok((word, Sent { id: task.id, team, waiting, before }))
         }
         Err(error) => {
@@ -245,9 +251,15 @@ pub(super) async fn result(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<S
 }
 
 /// The task itself, if this pool has sent it.
-async fn sent(sidecar: &Sidecar, team: &Team, id: &str) -> Result<Option<StoredTask>, Problem> {
+pub(super) async fn sent(sidecar: &Sidecar, team: &Team, id: &str) -> Result<Option<StoredTask>, Problem> {
     let Some(created) = ids::time_of(id) else { return Ok(None) };
     Ok(sidecar.bus.find_task(team, &sidecar.config.identity.pool, id, created).await?)
+}
+
+/// The task that an agent works on has been cancelled.
+pub(super) fn cancelled(id: &str) -> Problem {
+    let detail = format!("task {id:?} was cancelled, and nobody wants its result: stop working on it");
+    Problem::new(StatusCode::GONE, "task-cancelled", "The task was cancelled", detail).with("id", id)
 }
 
 fn accepted(id: &str) -> Response {

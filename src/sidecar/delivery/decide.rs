@@ -9,6 +9,9 @@
 //! | has been delivered more often than `maxDeliveries` | it is dead: whoever had it last is gone |
 //! | has a deadline that passed | it expires |
 //!
+//! While the agent works, and before, its sender may cancel it: then it is cancelled, whatever the agent says
+//! later.
+//!
 //! After an attempt, where *last* means that it has been delivered `maxDeliveries` times:
 //!
 //! | the attempt | deadline passed | else, last | else |
@@ -98,6 +101,8 @@ pub enum Next {
         /// Why.
         reason: String,
     },
+    /// Its sender no longer wants it.
+    Cancel,
     /// It is too late for it.
     Expire {
         /// Why.
@@ -351,7 +356,7 @@ mod tests {
                     let failed = matches!(next, Next::Fail { .. });
                     prop_assert!(failed, "{:?}", next);
                 }
-                (_, Next::Complete | Next::Fail { .. } | Next::Refuse(_)) => prop_assert!(false, "{:?}", next),
+                (_, Next::Complete | Next::Fail { .. } | Next::Refuse(_) | Next::Cancel) => prop_assert!(false, "{:?}", next),
                 (Attempt::Overloaded { .. } | Attempt::NotBegun { .. }, Next::Dead { .. }) => prop_assert!(false, "{:?}", next),
                 (_, Next::Dead { .. }) => prop_assert!(times >= max),
                 (_, Next::Retry { after }) => {

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::decide::{self, Attempt, Delivered, Next, Refused};
 use crate::bus::envelope::{Payload, Trace};
 use crate::bus::nats::consumer::Receipt;
-use crate::bus::nats::{BusError, Delivery, journal};
+use crate::bus::nats::{BusError, Canceller, Delivery, journal};
 use crate::bus::{Outcome, Task, TaskResult, Team, trace};
 use crate::resilience::Backoff;
 use crate::sidecar::Sidecar;
@@ -22,6 +22,9 @@ use crate::sidecar::state::{Drain, Queue};
 /// The time between two attempts to publish an outcome.
 const PUBLISH: Backoff = Backoff { first: Duration::from_millis(200), factor: 2.0, max: Duration::from_secs(10), jitter: 0.2 };
 
+/// How often it is tried again to cancel what was sent on behalf of a cancelled task.
+const TRIES: u32 = 5;
+
 /// A task that the agent is to be given.
 pub struct Offer {
     /// The task.
@@ -31,6 +34,7 @@ pub struct Offer {
     /// What is to be known of its delivery.
     pub delivered: Delivered,
     team: Arc<Team>,
+    sequence: u64,
     queue: Queue,
     receipt: Receipt,
     hold: Hold,
@@ -85,8 +89,14 @@ pub(in crate::sidecar) async fn admit(
     };
     let delivered = Delivered { times, max: program.max_deliveries, deadline: task.deadline };
     let queue = sidecar.state.now().queue.clone();
-    let offer = Offer { task, trace: context, delivered, team: Arc::clone(team), queue, receipt, hold };
-    if times > 1 && ended(sidecar, &offer, sequence).await {
+    let offer = Offer { task, trace: context, delivered, team: Arc::clone(team), sequence, queue, receipt, hold };
+    if let Some(notice) = sidecar.cancellations.notice_in_journal(&offer.task).await {
+        info!(task = offer.task.id, "the task was cancelled before it was begun");
+        let word = alive(sidecar, &offer.receipt, cancel(sidecar, &offer, notice)).await;
+        tell(sidecar, &offer, word).await;
+        return None;
+    }
+    if times > 1 && ended(sidecar, &offer).await {
         return None;
     }
     let next = decide::before(&offer.task, pool, &program, delivered, now());
@@ -105,8 +115,8 @@ pub(in crate::sidecar) async fn admit(
 }
 
 /// Whether a task that is delivered again has ended already. If so, acknowledges it.
-async fn ended(sidecar: &Sidecar, offer: &Offer, sequence: u64) -> bool {
-    let look = sidecar.bus.ended(&offer.team, &sidecar.config.identity.pool, &offer.task, sequence);
+async fn ended(sidecar: &Sidecar, offer: &Offer) -> bool {
+    let look = sidecar.bus.ended(&offer.team, &sidecar.config.identity.pool, &offer.task, offer.sequence);
     match alive(sidecar, &offer.receipt, look).await {
         Some(Ok(Some(result))) => {
             info!(task = offer.task.id, outcome = %result.outcome, "the task had ended already");
@@ -128,8 +138,18 @@ pub(in crate::sidecar) async fn see_through(sidecar: &Sidecar, offer: Offer, mut
         sidecar.metrics.delivery_latency.observe(seconds_since(offer.task.created));
     }
     let work = async {
-        let (next, payload) = ask(sidecar, &offer, &mut worker).await?;
-        Some(conclude(sidecar, &offer, next, payload).await)
+        tokio::select! {
+            biased;
+            asked = ask(sidecar, &offer, &mut worker) => {
+                let (next, payload) = asked?;
+                Some(conclude(sidecar, &offer, next, payload).await)
+            }
+            // The agent's request is given up with it: its connection closes.
+            notice = sidecar.cancellations.cancelled(&offer.task) => {
+                info!(task = offer.task.id, "the task was cancelled while it was worked on");
+                Some(cancel(sidecar, &offer, notice).await)
+            }
+        }
     };
     let word = alive(sidecar, &offer.receipt, work).await.flatten();
     tell(sidecar, &offer, word).await;
@@ -171,6 +191,32 @@ async fn end(sidecar: &Sidecar, offer: &Offer, next: Next) {
     tell(sidecar, offer, word).await;
 }
 
+/// Ends a cancelled task: first what has been sent on its behalf, then the task itself, whose outcome is
+/// stored already unless whoever cancelled it is gone.
+async fn cancel(sidecar: &Sidecar, offer: &Offer, notice: u64) -> Word {
+    let pool = &sidecar.config.identity.pool;
+    let by = Canceller { agent: &sidecar.config.identity.agent, reason: "the task that it was part of was cancelled" };
+    let mut failures = 0;
+    loop {
+        let children = async {
+            for child in sidecar.bus.children(&offer.team, pool, &offer.task.id, offer.sequence).await? {
+                let outcome = sidecar.bus.cancel(&offer.team, &child, by).await?;
+                debug!(task = offer.task.id, child = child.task.id, %outcome, "a part of a cancelled task");
+            }
+            sidecar.bus.ended(&offer.team, pool, &offer.task, notice).await
+        };
+        match children.await {
+            Ok(Some(result)) => return Word::Ended(result.outcome),
+            Ok(None) => return conclude(sidecar, offer, Next::Cancel, Payload::default()).await,
+            Err(error) if failures >= TRIES => {
+                warn!(task = offer.task.id, %error, "parts of a cancelled task may go on");
+                return conclude(sidecar, offer, Next::Cancel, Payload::default()).await;
+            }
+            Err(error) => pause(sidecar, &offer.task.id, &error, &mut failures).await,
+        }
+    }
+}
+
 /// Does what has been decided, up to the word that the broker is told.
 async fn conclude(sidecar: &Sidecar, offer: &Offer, next: Next, payload: Payload) -> Word {
     let (outcome, reason) = match next {
@@ -179,6 +225,7 @@ async fn conclude(sidecar: &Sidecar, offer: &Offer, next: Next, payload: Payload
         Next::Fail { reason } => (Outcome::Failed, Some(reason)),
         Next::Dead { reason } => (Outcome::Dead, Some(reason)),
         Next::Expire { reason } => (Outcome::Expired, Some(reason)),
+        Next::Cancel => (Outcome::Cancelled, Some("its sender cancelled it".to_owned())),
         Next::Retry { after } | Next::Ask { after } => return Word::Back(after),
     };
     let task = &offer.task;

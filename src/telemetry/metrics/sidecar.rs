@@ -9,8 +9,19 @@ use crate::topology::delegation;
 /// Every way in which a delivery is given up for another one.
 const RETRIES: [&str; 6] = ["timeout", "error", "connection", "lease", "lost", "not_begun"];
 /// Every end of a request to send a task.
-const SENDS: [&str; 10] =
-    ["accepted", "duplicate", "bad_request", "no_route", "unknown_capability", "cycle", "depth", "suspended", "too_large", "unavailable"];
+const SENDS: [&str; 11] = [
+    "accepted",
+    "duplicate",
+    "bad_request",
+    "no_route",
+    "unknown_capability",
+    "cycle",
+    "depth",
+    "cancelled",
+    "suspended",
+    "too_large",
+    "unavailable",
+];
 /// Who refused to pass a task on: the sidecar of its sender, or that of the pool that it was for.
 const SIDES: [&str; 2] = ["sending", "receiving"];
 
