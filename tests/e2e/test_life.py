@@ -57,6 +57,17 @@ class Life(Case):
         wait_for("the pod to go", lambda: not self.pods("p"), 90)
         self.condition("topology", "t", "ResolvedRefs", "False", reason="PoolNotFound")
 
+    def test_a_pool_that_comes_again_adopts_its_agents(self):
+        self.apply(self.pool("p", replicas=2), self.topology("t", "p"))
+        self.condition("agentpool", "p", "Ready", "True", seconds=120)
+        before = {p["metadata"]["uid"] for p in self.pods("p")}
+        kubectl("delete", "agentpool", "-n", self.namespace, "p", "--cascade=orphan")
+        wait_for("two orphans", lambda: [p for p in self.pods("p") if not p["metadata"].get("ownerReferences")][1:], 60)
+        self.apply(self.pool("p", replicas=2))
+        self.condition("agentpool", "p", "Ready", "True", seconds=60)
+        self.assertEqual({p["metadata"]["uid"] for p in self.pods("p")}, before)
+        self.assertTrue(all(p["metadata"].get("ownerReferences") for p in self.pods("p")))
+
     def test_a_topology_is_deleted_with_its_pools_still_there(self):
         self.apply(self.pool("p"), self.topology("t", "p"))
         self.ready("t")
