@@ -8,6 +8,8 @@ use axum::http::{Method, StatusCode};
 use pretty_assertions::assert_eq;
 use skein::bus::nats::{Canceller, StoredTask};
 use skein::bus::{Outcome, Task};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::relay::{Manners, Relay};
 use crate::support::agent::{Agent, Got};
@@ -223,4 +225,63 @@ async fn a_task_that_is_cancelled_while_it_ends_has_one_outcome() {
     }
     team.nothing_left("coder").await;
     assert!(ended[1] > 0, "{ended:?}");
+}
+
+/// A way to the broker that can be cut: connections break, and no new one is made.
+async fn severable(broker: String) -> (String, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let whole = watch::Sender::new(true);
+    let mut seen = whole.subscribe();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut cut = seen.clone();
+            if !*seen.borrow_and_update() {
+                continue;
+            }
+            let mut server = TcpStream::connect(broker.trim_start_matches("nats://")).await.unwrap();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    _ = cut.wait_for(|whole| !whole) => {}
+                }
+            });
+        }
+    });
+    (url, whole)
+}
+
+/// The call to a cancellation is not repeated: whoever was away must find the notice, and whatever its agent
+/// has answered meanwhile must not become a second outcome.
+#[tokio::test]
+async fn a_sidecar_that_was_cut_off_learns_of_a_cancellation_afterwards() {
+    let (nats, team, _agent, planner) = stage().await;
+    let (url, whole) = severable(nats.url()).await;
+    let (coder, given_up) = patient();
+    let options = Options { url: Some(url.clone()), ..Options::new("coder", "coder-0", Some(coder.port)) };
+    let sidecar = Sidecar::start(&nats, &options).await;
+    let (at_work, go) = Agent::held();
+    let options = Options { url: Some(url), ..Options::new("coder", "coder-1", Some(at_work.port)) };
+    let other = Sidecar::start(&nats, &options).await;
+
+    // Each has one place, so each has one of the two.
+    let ids = [send(&planner, "long").await, send(&planner, "long").await];
+    coder.got_number(1).await;
+    at_work.got_number(1).await;
+    whole.send_replace(false);
+    sidecar.not_ready("bus").await;
+    other.not_ready("bus").await;
+    for id in &ids {
+        assert_eq!(delete(&planner, id).await.status, StatusCode::NO_CONTENT);
+    }
+    go.add_permits(1);
+    assert_eq!(given_up.load(Ordering::SeqCst), 0, "it cannot know");
+    whole.send_replace(true);
+    hung_up(&given_up, 1).await;
+    team.nothing_left("coder").await;
+    for id in &ids {
+        assert_eq!(team.outcomes(id).await, 1);
+        assert_eq!(planner.get(&format!("/v1/tasks/{id}")).await.json()["state"], "cancelled");
+    }
+    assert_eq!((coder.got().len(), at_work.got().len()), (1, 1), "neither was given out again");
 }
