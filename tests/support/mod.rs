@@ -11,6 +11,7 @@ pub mod rights;
 pub mod sidecar;
 pub mod team;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for anything: much longer than it ever takes on a busy machine.
@@ -45,9 +46,18 @@ pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, and that no other test of this process is given. It is none of those that the kernel
+/// gives to whoever connects, or somebody may have it before it is listened on.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 12_000;
+    const PORTS: u32 = 8_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(97);
+    (0..PORTS)
+        .map(|_| FIRST + start.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS)
+        .map(|port| u16::try_from(port).unwrap())
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("no port is free")
 }
 
 /// A path of the checkout.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use super::eventually;
+use super::{eventually, free_port};
 
 /// The program, built once a machine by `tools/get`.
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -39,7 +39,7 @@ impl Nats {
         std::fs::write(directory.path().join("nats.conf"), text).unwrap();
         // Somebody else may take the port between our asking and the broker's.
         for _ in 0..10 {
-            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = free_port();
             let mut nats = Self { directory, port, child: None };
             if nats.run().await {
                 return nats;
