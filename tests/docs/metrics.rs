@@ -31,8 +31,6 @@ fn registry(role: &str) -> Registry {
             ] {
                 metric.with_label_values(labels);
             }
-            all.restarts.with_label_values(&["r"]);
-            all.bus_repairs.with_label_values(&["k"]);
         }
         "sidecar" => drop(sidecar::Metrics::new(&registry, "pool").unwrap()),
         _ => {

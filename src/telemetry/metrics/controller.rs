@@ -7,6 +7,9 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 use super::register;
 use crate::kubernetes::Class;
 
+/// What may be mended on the bus.
+const REPAIRS: [&str; 5] = ["journal", "bucket", "queue", "program", "configuration"];
+
 /// The metrics of the role `controller`.
 #[derive(Clone)]
 pub struct Metrics {
@@ -31,7 +34,7 @@ pub struct Metrics {
     pub silence: IntGauge,
     /// How often the bus was lost and found again.
     pub bus_reconnects: IntCounter,
-    /// What was lost or changed on the bus, and has been mended.
+    /// What was lost or changed on the bus, and has been mended, by `REPAIRS`.
     pub bus_repairs: IntCounterVec,
     /// Tasks that wait for a pool or are in flight, by pool.
     pub queue_tasks: IntGaugeVec,
@@ -145,6 +148,9 @@ impl Metrics {
         for reason in ["ended", "silent"] {
             self.restarts.with_label_values(&[reason]).reset();
         }
+        for kind in REPAIRS {
+            self.bus_repairs.with_label_values(&[kind]).reset();
+        }
     }
 
     /// How many looks at objects a controller has had.
@@ -186,7 +192,6 @@ mod tests {
         all.findings.with_label_values(&["work", "team", "IsolatedMember"]).set(1);
         all.agents.with_label_values(&["ready"]).set(1);
         all.queue_tasks.with_label_values(&["work", "coder", "pending"]).set(1);
-        all.bus_repairs.with_label_values(&["journal"]).inc();
         let exist: BTreeSet<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
         let exist: BTreeSet<String> = exist.into_iter().filter(|name| name.starts_with("skein_controller_")).collect();
         let page = include_str!("../../../docs/reference/metrics.md");

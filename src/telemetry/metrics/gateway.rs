@@ -8,6 +8,35 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaug
 use super::register;
 use crate::bus::{Outcome, Team};
 
+/// The kinds of problems that the gateway answers with, as `docs/reference/problems.md` lists them.
+const PROBLEMS: [&str; 25] = [
+    "bad-request",
+    "no-such-path",
+    "no-such-method",
+    "too-large",
+    "too-slow",
+    "unknown-topology",
+    "unknown-pool",
+    "unknown-capability",
+    "pool-suspended",
+    "no-ready-agent",
+    "no-journal",
+    "journal-full",
+    "bus-unavailable",
+    "bus-refused",
+    "perhaps-stored",
+    "starting",
+    "overloaded",
+    "key-reused",
+    "key-forgotten",
+    "unknown-task",
+    "task-failed",
+    "task-dead",
+    "task-expired",
+    "task-cancelled",
+    "task-ended",
+];
+
 /// The metrics of the role `gateway`.
 #[derive(Clone)]
 pub struct Metrics {
@@ -33,7 +62,7 @@ impl Metrics {
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let counters = |name: &str, help: &str, labels: &[&str]| register(registry, IntCounterVec::new(Opts::new(name, help), labels));
         let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
-        Ok(Self {
+        let metrics = Self {
             requests: counters("skein_gateway_requests_total", "Requests by route and class of the status.", &["route", "status"])?,
             refusals: counters("skein_gateway_problems_total", "Requests that were answered by a problem, by its kind.", &["problem"])?,
             tasks: counters("skein_gateway_tasks_total", "Tasks that were stored, by pool.", &["namespace", "topology", "pool"])?,
@@ -55,7 +84,12 @@ impl Metrics {
                 registry,
                 IntCounter::new("skein_gateway_bus_reconnects_total", "How often the bus was lost and found again."),
             )?,
-        })
+        };
+        // A series that appears with its first event hides that event from rate().
+        for problem in PROBLEMS {
+            metrics.refusals.with_label_values(&[problem]);
+        }
+        Ok(metrics)
     }
 
     /// A request was answered.
@@ -88,6 +122,19 @@ impl Metrics {
 mod tests {
     use super::*;
     use crate::telemetry::metrics;
+
+    #[test]
+    fn every_problem_is_counted_from_the_start() {
+        let page = include_str!("../../../docs/reference/problems.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+        let rows = rows.map(|row| row.split('|').map(|cell| cell.trim().trim_end_matches('`')).collect::<Vec<_>>());
+        let said = rows.filter(|row| row[2] == "both" || row[2].contains("gateway")).map(|row| row[0]);
+        assert_eq!(said.collect::<Vec<_>>(), PROBLEMS);
+        let registry = metrics::registry("gateway").unwrap();
+        Metrics::new(&registry).unwrap();
+        let text = metrics::encode(&registry).unwrap();
+        assert!(text.contains(r#"skein_gateway_problems_total{problem="overloaded"} 0"#), "{text}");
+    }
 
     #[test]
     fn every_metric_registers_once() {
