@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use tracing::warn;
 
-use super::{program, tasks};
+use super::{tasks, team};
 use crate::bus::nats::{Canceller, StoredTask};
 use crate::bus::{Outcome, Team};
 use crate::http::Problem;
@@ -14,7 +14,7 @@ use crate::sidecar::Sidecar;
 
 /// `DELETE /v1/tasks/{id}`: the task is no longer wanted, nor what its agent has sent on its behalf.
 pub(super) async fn cancel(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let team = sidecar.team(&program(&sidecar)?.topology);
+    let team = team(&sidecar)?;
     let Some(stored) = tasks::sent(&sidecar, &team, &id).await? else { return Err(Problem::unknown_task(&id)) };
     let agent = &sidecar.config.identity.agent;
     let by = Canceller { agent, reason: &format!("{agent} cancelled it") };

@@ -28,6 +28,7 @@ use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
 
 use super::Sidecar;
+use crate::bus::Team;
 use crate::http::Problem;
 use crate::topology::PoolProgram;
 
@@ -62,6 +63,11 @@ fn program(sidecar: &Sidecar) -> Result<Arc<PoolProgram>, Problem> {
         )
         .retry_after(5)
     })
+}
+
+/// The topology that the agent's pool is in.
+fn team(sidecar: &Sidecar) -> Result<Arc<Team>, Problem> {
+    program(sidecar).map(|program| sidecar.team(&program.topology))
 }
 
 /// The parameters of a request; what is unknown or not of its form is a problem.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::route::{Target, route};
-use super::{cancel, child, parameters, program, text, wait};
+use super::{cancel, child, parameters, program, team, text, wait};
 use crate::bus::envelope::{Payload, Trace, header as names};
 use crate::bus::nats::{BusError, StoredTask, Waiting};
 use crate::bus::{Task, TaskResult, Team, ids, trace};
@@ -88,7 +88,9 @@ async fn try_send(sidecar: &Sidecar, uri: &Uri, headers: &HeaderMap, body: Body)
     };
     let patience = wait(query.wait).map_err(bad)?;
     let named = text(headers, names::TASK_ID).map_err(bad)?;
-    let parent = child::parent(named, sidecar.in_flight.all()).map_err(bad)?;
+    // Of many tasks in hand, only the one that is named need be looked at.
+    let in_hand = named.map_or_else(|| sidecar.in_flight.all(), |id| sidecar.in_flight.get(id).into_iter().collect());
+    let parent = child::parent(named, in_hand).map_err(bad)?;
     let ancestry = child::ancestry(parent.as_ref().map(|parent| &*parent.task), &sidecar.config.identity.pool);
     let key = text(headers, "Idempotency-Key").map_err(bad)?;
     let program = program(sidecar).map_err(|problem| (problem, "unavailable"))?;
@@ -214,7 +216,7 @@ impl Drop for Counted<'_> {
 
 /// `GET /v1/tasks/{id}`: what became of a task.
 pub(super) async fn get(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let team = sidecar.team(&program(&sidecar)?.topology);
+    let team = team(&sidecar)?;
     if let Some(result) = sidecar.results.find(&team, &id).await? {
         let document = json!({
             "id": id,
@@ -235,7 +237,7 @@ pub(super) async fn get(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<Stri
 pub(super) async fn result(State(sidecar): State<Arc<Sidecar>>, Path(id): Path<String>, uri: Uri) -> Result<Response, Problem> {
     let query: Wait = parameters(&uri)?;
     let patience = wait(query.wait)?.unwrap_or_default();
-    let team = sidecar.team(&program(&sidecar)?.topology);
+    let team = team(&sidecar)?;
     let until = Instant::now() + patience;
     let waiting = sidecar.results.expect(&team, &id);
     if let Some(result) = sidecar.results.find(&team, &id).await? {
