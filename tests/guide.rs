@@ -15,7 +15,7 @@ use serde_json::Value;
 use skein::api::agent_pool::AgentPool;
 use skein::api::topology::Topology;
 use skein::api::{Problem, check};
-use skein::bus::Outcome;
+use skein::bus::{Outcome, TaskResult};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -81,6 +81,16 @@ fn listening(text: &str) -> (u16, String) {
     (port, text.replace("8080", &port.to_string()))
 }
 
+/// What the only agent of a team makes of a task: a program in Python that listens.
+async fn result_of(agent: &str, input: &str) -> TaskResult {
+    let (port, text) = listening(agent);
+    let nats = Nats::start().await;
+    let team = Team::start(&nats, &["coder"], &[]).await;
+    let _agent = Program::start("python3", &text, None);
+    let _sidecar = Sidecar::start(&nats, &Options::new("coder", "coder-0", Some(port))).await;
+    team.ask("coder", &team.task(input)).await
+}
+
 /// Whoever adds an example adds its test here.
 #[test]
 fn every_block_of_the_page_about_agents_is_tested() {
@@ -90,12 +100,7 @@ fn every_block_of_the_page_about_agents_is_tested() {
 
 #[tokio::test]
 async fn the_whole_agent_does_its_task() {
-    let (port, text) = listening(&block("docs/guide/agents.md", "python", "serve_forever"));
-    let nats = Nats::start().await;
-    let team = Team::start(&nats, &["coder"], &[]).await;
-    let _agent = Program::start("python3", &text, None);
-    let _sidecar = Sidecar::start(&nats, &Options::new("coder", "coder-0", Some(port))).await;
-    let result = team.ask("coder", &team.task("hello")).await;
+    let result = result_of(&block("docs/guide/agents.md", "python", "serve_forever"), "hello").await;
     assert_eq!((result.outcome, &result.payload.body[..]), (Outcome::Completed, &b"HELLO"[..]), "{:?}", result.reason);
 }
 
@@ -104,12 +109,7 @@ async fn the_agent_of_the_readme_is_the_one_in_the_examples_and_greets() {
     let shown = block("README.md", "python", "class Agent");
     let whole = read("examples/hello/agent.py");
     assert!(whole.contains(&shown), "examples/hello/agent.py does not have:\n{shown}");
-    let (port, text) = listening(&whole);
-    let nats = Nats::start().await;
-    let team = Team::start(&nats, &["hello"], &[]).await;
-    let _agent = Program::start("python3", &text, None);
-    let _sidecar = Sidecar::start(&nats, &Options::new("hello", "hello-0", Some(port))).await;
-    let result = team.ask("hello", &team.task("World")).await;
+    let result = result_of(&whole, "World").await;
     assert_eq!((result.outcome, &result.payload.body[..]), (Outcome::Completed, &b"Hello, World!\n"[..]), "{:?}", result.reason);
 }
 
